@@ -1,0 +1,193 @@
+"""Targets: folders with a target.toml; a new CPU is a new folder and no edit here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import platform
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeq.errors import TargetError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - Python 3.10
+    import tomli as tomllib
+
+ACTIVATION_BIAS = 128  # what is added to an int8 value where it is stored as u8
+
+
+class Codegen(BaseModel):
+    """The dictionary TVM takes as its target."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["llvm"]
+    mtriple: str
+    mcpu: str
+    mattr: list[str] = Field(default_factory=list)
+
+
+class Toolchain(BaseModel):
+    """Who assembles for this target and who can execute it elsewhere."""
+
+    model_config = ConfigDict(extra="forbid")
+    zig_target: str
+    emulator: str | None = None
+    emulator_args: list[str] = Field(default_factory=list)
+    emulator_package: str | None = None
+
+
+class TargetFile(BaseModel):
+    """Schema of target.toml."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    description: str
+    arch: Literal["x86_64", "aarch64"]
+    isa: str = Field(pattern=r"^[a-z0-9]+$")
+    vector_bits: int = Field(ge=64, le=2048)
+    activation: Literal["s8", "u8"]
+    cpu_features: list[str]
+    codegen: Codegen
+    toolchain: Toolchain
+
+
+@dataclass(frozen=True)
+class Target:
+    """One CPU with its instruction set, tools and inner products.
+
+    Attributes:
+        name: the folder's name, as given to `--target`.
+        folder: where target.toml stands.
+        spec: the checked file.
+    """
+
+    name: str
+    folder: Path
+    spec: TargetFile = field(compare=False, hash=False)
+
+    @property
+    def isa(self) -> str:
+        """Short name of the instruction set, as it ends kernel names (`__avx2`)."""
+        return self.spec.isa
+
+    @property
+    def arch(self) -> str:
+        return self.spec.arch
+
+    @property
+    def vector_bytes(self) -> int:
+        """Width of the widest vector register in bytes."""
+        return self.spec.vector_bits // 8
+
+    @property
+    def stores_u8(self) -> bool:
+        """True where int8 activations are stored as value + 128."""
+        return self.spec.activation == "u8"
+
+    def tvm_target(self) -> dict[str, Any]:
+        """The dictionary for tvm.target.Target."""
+        return self.spec.codegen.model_dump(exclude_defaults=True)
+
+    @cached_property
+    def inner(self) -> ModuleType:
+        """The folder's inner.py: the inner products of this instruction set (imports tvm)."""
+        path = self.folder / "inner.py"
+        spec = importlib.util.spec_from_file_location(f"edgeq_target_{self.name.replace('-', '_')}", path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise TargetError(f"target {self.name!r} has no inner.py", where=str(self.folder))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    def runs_here(self) -> bool:
+        """Whether this machine's processor executes this target's code natively."""
+        return self.arch == host_arch() and set(self.spec.cpu_features) <= host_features()
+
+
+def host_arch() -> str:
+    """This machine's architecture as target.toml names it."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+@lru_cache(maxsize=1)
+def host_features() -> frozenset[str]:
+    """CPU features of this machine, from /proc/cpuinfo, in target.toml's spelling."""
+    names = {"asimddp": "dotprod", "avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni"}
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("flags", "features"):
+            return frozenset(names.get(word, word) for word in value.split())
+    return frozenset()
+
+
+def target_root() -> Path:
+    """The folder of built-in targets: `targets/` of a checkout or `edgeq/_targets` of a wheel."""
+    package = Path(__file__).resolve().parent.parent
+    wheel = package / "_targets"
+    return wheel if wheel.is_dir() else package.parent / "targets"
+
+
+def list_targets() -> list[str]:
+    """Names of the built-in targets, sorted."""
+    return sorted(p.parent.name for p in target_root().glob("*/target.toml"))
+
+
+def load_target(name: str) -> Target:
+    """The target of that name, or in that folder; `host` resolves to the best one this processor can run.
+
+    Raises:
+        TargetError: unknown name, broken target.toml, or no entry of an alias runs on this processor.
+    """
+    folder = Path(name) if ("/" in name or "\\" in name) else target_root() / name
+    path = folder / "target.toml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, list_targets(), n=1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise TargetError(
+            f"unknown target {name!r}", where=str(path), hint=f"{guess}available: {', '.join(list_targets())}"
+        )
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(f"target {name!r} has a broken target.toml", where=str(path), why=str(error)) from error
+    if "resolve" in raw:
+        return _resolve(name, path, raw["resolve"])
+    try:
+        return Target(folder.name, folder, TargetFile.model_validate(raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TargetError(
+            f"target {name!r} has a broken target.toml",
+            where=f"{path}, {'.'.join(map(str, first['loc']))}",
+            why=first["msg"],
+            hint="docs/new-target.md lists the keys",
+        ) from error
+
+
+def _resolve(name: str, path: Path, candidates: object) -> Target:
+    if not isinstance(candidates, list) or not all(isinstance(c, str) for c in candidates):
+        raise TargetError(f"target {name!r}: `resolve` must be a list of names", where=str(path))
+    for candidate in candidates:
+        target = load_target(candidate)
+        if target.runs_here():
+            return target
+    raise TargetError(
+        f"target {name!r}: this processor runs none of {', '.join(candidates)}",
+        where=str(path),
+        why=f"it is a {host_arch()} without the instruction sets they need",
+        hint="name a target to cross-compile for; `edgeq targets` lists them",
+    )
