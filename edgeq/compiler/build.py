@@ -32,10 +32,8 @@ def lower_and_build(function: Any, target: Target, path: Path) -> None:
 
 def object_path(spec: KernelSpec, target: Target) -> Path:
     """Where the cache keeps this kernel's object."""
-    key = hashlib.blake2b(
-        f"{KERNEL_VERSION} {sorted(target.tvm_target().items())} {spec.symbol(target)} {_sources_digest(target)}".encode(),
-        digest_size=12,
-    ).hexdigest()
+    state = f"{KERNEL_VERSION} {sorted(target.tvm_target().items())} {spec.symbol(target)} {_sources_digest(target)}"
+    key = hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
     return cache_dir() / "kernels" / target.name / f"{spec.symbol(target)}_{key}.o"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -81,7 +82,7 @@ def run_kernel(
             arrays[operand.name] = np.zeros(max(spec.scratch_bytes(target), 1), np.uint8)
         buffers[operand.name] = _padded(arrays[operand.name])
     cuts = [0, *splits, spec.tasks()]
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in itertools.pairwise(cuts):
         if target.runs_here():
             function = getattr(_shared(spec, target), spec.symbol(target))
             function(begin, end, *[ctypes.c_void_p(b.ctypes.data) for b in buffers.values()])
@@ -97,14 +98,15 @@ def run_kernel(
 
 
 def _emulate(spec: KernelSpec, target: Target, buffers: dict[str, np.ndarray], begin: int, end: int) -> None:
-    emulator = shutil.which(target.spec.toolchain.emulator or "")
-    assert emulator, f"{target.spec.toolchain.emulator} is missing: apt install {target.spec.toolchain.emulator_package}"
+    tools = target.spec.toolchain
+    emulator = shutil.which(tools.emulator or "")
+    assert emulator, f"{tools.emulator} is missing: apt install {tools.emulator_package}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "operands.bin"
         sizes = [b.nbytes for b in buffers.values()]
         header = np.array([len(sizes), *sizes], np.uint32).tobytes()
         path.write_bytes(header + b"".join(b.tobytes() for b in buffers.values()))
-        command = [emulator, *target.spec.toolchain.emulator_args, str(_program(spec, target)), str(path)]
+        command = [emulator, *tools.emulator_args, str(_program(spec, target)), str(path)]
         subprocess.run([*command, str(begin), str(end)], check=True, env=os.environ)
         data = np.frombuffer(path.read_bytes()[len(header) :], np.uint8)
     start = 0

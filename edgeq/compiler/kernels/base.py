@@ -99,7 +99,7 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Residual:
-    """The op `Add` of the integer dialect, with the requantized (and mapped) result as `a` and a second image as `b`."""
+    """The op `Add` of the integer dialect: `a` is the requantized (and mapped) result, `b` a second image."""
 
     image: Image
     dtype: DType
@@ -115,7 +115,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class KernelSpec:
-    """A kernel, completely described: equal specs share one compiled object. Subclasses are frozen dataclasses of plain values."""
+    """A kernel, completely described: equal specs share one object. Subclasses are frozen dataclasses of plain values."""
 
     family: ClassVar[str]
 

@@ -20,8 +20,24 @@ from edgeq.compiler.kernels.base import TVM_DTYPE
 Expr = Any  # tvm.ir.PrimExpr; tvm carries no types
 
 __all__ = [
-    "Expr", "T", "alloc", "bind", "broadcast", "cast", "const", "i32", "intrin", "kernel", "load", "reinterpret", "shuffle", "store", "tirx", "vload", "vstore",
-]  # fmt: skip
+    "Expr",
+    "T",
+    "alloc",
+    "bind",
+    "broadcast",
+    "cast",
+    "const",
+    "i32",
+    "intrin",
+    "kernel",
+    "load",
+    "reinterpret",
+    "shuffle",
+    "store",
+    "tirx",
+    "vload",
+    "vstore",
+]
 
 
 def const(value: int, dtype: str = "int32") -> Expr:
@@ -95,11 +111,13 @@ def intrin(dtype: str, name: str, *arguments: Expr) -> Expr:
 
 
 @contextmanager
-def kernel(symbol: str, parameters: Sequence[tuple[str, str, int]]) -> Iterator[tuple[list[Any], Expr, Expr, list[Expr]]]:
+def kernel(
+    symbol: str, parameters: Sequence[tuple[str, str, int]]
+) -> Iterator[tuple[list[Any], Expr, Expr, list[Expr]]]:
     """A kernel's frame `void symbol(int32 t0, int32 t1, pointers...)`; write the body inside.
 
     Args:
-        parameters: (name, dtype, elements) of each pointer in operand order; dtype in edgeq's spelling ('u8', 's16' ...).
+        parameters: (name, dtype, elements) of each pointer in operand order, dtype as in 'u8', 's16'.
 
     Yields:
         (result, t0, t1, buffers): flat buffers in the same order; `result[0]` is the PrimFunc after the block.
