@@ -1,0 +1,201 @@
+"""ModelImage -> the bytes of the image: tables, strings, weights, manifest, golden vectors."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeq.artifact import format as layout
+from edgeq.artifact.format import Golden, ModelImage, StepInfo, TensorInfo
+from edgeq.errors import CompileError
+
+# Waking and joining a thread costs about a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which
+# one core does roughly a hundred a nanosecond: below this much, a range isn't worth a thread of its own.
+MIN_WORK_PER_THREAD = 150_000
+
+
+class _Blob:
+    """Grows a byte string of parts at aligned offsets."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | memoryview] = []
+        self.size = 0
+
+    def add(self, data: bytes | memoryview, align: int) -> int:
+        """Appends `data` at the next multiple of `align`; returns its offset."""
+        gap = -self.size % align
+        if gap:
+            self.parts.append(bytes(gap))
+        offset = self.size + gap
+        self.parts.append(data)
+        self.size = offset + len(data)
+        return offset
+
+    def join(self) -> bytearray:
+        """All parts as one mutable byte string."""
+        return bytearray(b"".join(self.parts))
+
+
+class _Strings:
+    """NUL-terminated strings, each once; offset 0 is the empty string."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(b"\0")
+        self.known = {"": 0}
+
+    def add(self, text: str) -> int:
+        """Offset of `text`. A NUL in a name would end it early, so it becomes a space."""
+        text = text.replace("\0", " ")
+        if text not in self.known:
+            self.known[text] = len(self.data)
+            self.data += text.encode("utf-8", "replace") + b"\0"
+        return self.known[text]
+
+
+def pack_image(image: ModelImage) -> bytearray:
+    """The image's bytes. The field `entry` is left 0 for the linker.
+
+    Raises:
+        CompileError: the image contradicts itself (a tensor outside the arena, a golden vector of the wrong shape …).
+    """
+    _check(image)
+    strings, blob = _Strings(), _Blob()
+    blob.add(bytes(layout.IMAGE.size), 1)
+    steps = b"".join(_pack_step(step, strings) for step in image.steps)
+    tensors = b"".join(_pack_tensor(tensor, strings) for tensor in [*image.inputs, *image.outputs])
+    golden = [_pack_golden(vector, image) for vector in image.golden]
+    manifest = json.dumps(image.manifest, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    weights = memoryview(np.ascontiguousarray(image.weights).reshape(-1).view(np.uint8)) if isinstance(
+        image.weights, np.ndarray
+    ) else memoryview(image.weights)
+    fields: dict[str, Any] = {
+        "steps": blob.add(steps, 8),
+        "tensors": blob.add(tensors, 8),
+        "golden": blob.add(b"".join(golden), 8),
+        "golden_stride": len(golden[0]) if golden else 0,
+        "strings": blob.add(bytes(strings.data), 1),
+        "strings_size": len(strings.data),
+        "manifest": blob.add(manifest, 1),
+        "manifest_size": len(manifest),
+        "weights": blob.add(weights, layout.ALIGNMENT),
+        "weights_size": len(weights),
+    }
+    # Kernels may read up to 64 bytes behind a weight operand.
+    blob.add(bytes(layout.ALIGNMENT), layout.ALIGNMENT)
+    data = blob.join()
+    data[: layout.IMAGE.size] = layout.IMAGE.pack(
+        magic=layout.IMAGE_MAGIC,
+        abi_version=layout.ABI_VERSION,
+        header_size=layout.IMAGE.size,
+        image_size=len(data),
+        arena_size=image.arena_size,
+        arena_alignment=layout.ALIGNMENT,
+        max_threads=image.max_threads,
+        step_count=len(image.steps),
+        input_count=len(image.inputs),
+        output_count=len(image.outputs),
+        golden_count=len(golden),
+        **fields,
+    )
+    return data
+
+
+def _pack_step(step: StepInfo, strings: _Strings) -> bytes:
+    work = step.macs + step.bytes
+    grain = step.grain or min(step.tasks, math.ceil(step.tasks * MIN_WORK_PER_THREAD / max(work, 1)))
+    return layout.STEP.pack(
+        name=strings.add(step.name),
+        kind=strings.add(step.kind),
+        tasks=step.tasks,
+        grain=max(grain, 1),
+        macs=step.macs,
+        bytes=step.bytes,
+    )
+
+
+def _pack_tensor(tensor: TensorInfo, strings: _Strings) -> bytes:
+    unused = layout.MAX_RANK - len(tensor.shape)
+    return layout.TENSOR.pack(
+        name=strings.add(tensor.name),
+        layout=strings.add(tensor.layout),
+        dtype=layout.DTYPES[tensor.dtype],
+        rank=len(tensor.shape),
+        shape=(*tensor.shape, *(1,) * unused),
+        strides=(*tensor.element_strides, *(0,) * unused),
+        scale=tensor.scale,
+        zero_point=tensor.zero_point,
+        storage_bias=tensor.storage_bias,
+        offset=tensor.offset,
+        size=tensor.nbytes,
+    )
+
+
+def _pack_golden(vector: Golden, image: ModelImage) -> bytes:
+    parts = []
+    for tensors, values in ((image.inputs, vector.inputs), (image.outputs, vector.outputs)):
+        if len(tensors) != len(values):
+            raise CompileError(f"a golden vector has {len(values)} arrays for {len(tensors)} tensors")
+        for tensor, value in zip(tensors, values, strict=True):
+            array = np.asarray(value)
+            if array.shape != tuple(tensor.shape) or array.dtype != tensor.numpy_dtype:
+                raise CompileError(
+                    "a golden vector doesn't fit its tensor",
+                    where=tensor.name,
+                    why=f"it is {array.dtype}{list(array.shape)}, the tensor {tensor.dtype}{list(tensor.shape)}",
+                )
+            data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+            parts.append(data + bytes(-len(data) % 8))
+    return b"".join(parts)
+
+
+def _check(image: ModelImage) -> None:
+    """The writer's half of the promises that loaders check."""
+    if not image.steps:
+        raise CompileError("an artifact needs at least one step")
+    if not image.outputs:
+        raise CompileError("an artifact needs at least one output")
+    if not 1 <= image.max_threads <= layout.MAX_THREADS:
+        raise CompileError(f"max_threads is {image.max_threads}, outside 1 to {layout.MAX_THREADS}")
+    if not 1 <= image.arena_size < 2**47:
+        raise CompileError(f"arena_size is {image.arena_size}")
+    for step in image.steps:
+        if not 1 <= step.tasks < 2**31 or not 0 <= step.grain < 2**31 or step.macs < 0 or step.bytes < 0:
+            raise CompileError("a step's numbers are out of range", where=step.name, why=repr(step))
+    for group in (image.inputs, image.outputs):
+        _check_tensors(group, image.arena_size)
+
+
+def _check_tensors(tensors: Sequence[TensorInfo], arena_size: int) -> None:
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) != len(names):
+        raise CompileError("two inputs, or two outputs, have the same name", why=", ".join(names))
+    for tensor in tensors:
+        problem = tensor_problem(tensor, arena_size)
+        if problem:
+            raise CompileError("a tensor can't be placed in the arena", where=tensor.name, why=problem)
+
+
+def tensor_problem(tensor: TensorInfo, arena_size: int) -> str | None:
+    """Why `tensor` breaks the rules of artifact.h, or None. Also the reader's check."""
+    if tensor.dtype not in layout.DTYPES:
+        return f"dtype {tensor.dtype}"
+    if len(tensor.shape) > layout.MAX_RANK:
+        return f"rank {len(tensor.shape)} is above {layout.MAX_RANK}"
+    if any(not 1 <= size < 2**31 for size in tensor.shape):
+        return f"shape {list(tensor.shape)}"
+    strides = tensor.element_strides
+    if len(strides) != len(tensor.shape) or any(not 0 <= stride < 2**31 for stride in strides):
+        return f"strides {list(strides)}"
+    if not (math.isfinite(tensor.scale) and tensor.scale > 0) or not -(2**31) <= tensor.zero_point < 2**31:
+        return f"scale {tensor.scale}, zero point {tensor.zero_point}"
+    if tensor.storage_bias not in (0, 0x80) or (tensor.storage_bias and tensor.dtype != "int8"):
+        return f"storage bias {tensor.storage_bias:#x} on {tensor.dtype}"
+    if tensor.offset < 0 or tensor.offset % tensor.numpy_dtype.itemsize:
+        return f"offset {tensor.offset} isn't a multiple of the item size"
+    if tensor.offset + tensor.nbytes > arena_size:
+        return f"bytes {tensor.offset} to {tensor.offset + tensor.nbytes} of an arena of {arena_size}"
+    return None

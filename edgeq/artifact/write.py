@@ -1,0 +1,183 @@
+"""Writes an artifact: image + kernel objects -> one relocation-free shared object with a trailer."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeq.artifact import elf as elf_file
+from edgeq.artifact import format as layout
+from edgeq.artifact.elf import PF_R, PF_X, Elf, ElfError
+from edgeq.artifact.format import ArchInfo, ArtifactSizes, ModelImage
+from edgeq.artifact.image import pack_image
+from edgeq.artifact.tools import cross_compiler, linker, run_tool
+from edgeq.cache import cached_file, content_key
+from edgeq.errors import CompileError, EdgeqError, ToolError
+from edgeq.runtime.sources import runtime_root
+
+# Everything but the descriptor stays local: no symbol can be interposed, so no call goes through a PLT.
+_VERSION_SCRIPT = "{ global: edgeq_model; local: *; };\n"
+_MEM_FLAGS = ["-O2", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-fPIC", "-g0"]
+
+
+def write(image: ModelImage, objects: Sequence[Path], target: ArchInfo, path: str | Path) -> ArtifactSizes:
+    """Links `objects` and `image` into the artifact `path`.
+
+    Args:
+        image: tables, weights, manifest and golden vectors.
+        objects: relocatable objects of the kernels and of `edgeq_step` (signature: `edgeq_step_fn` in artifact.h).
+            No writable data; no undefined symbol but memcpy, memmove, memset, memcmp.
+        target: architecture and the CPU features the code uses.
+        path: the file; replaced in one step when everything succeeded, untouched otherwise.
+
+    Returns:
+        Sizes in bytes.
+
+    Raises:
+        CompileError: the image contradicts itself, or the objects need something an artifact can't have.
+        ToolError: no linker, no space, or the destination can't be written.
+    """
+    path = Path(path)
+    packed = pack_image(image)
+    helper = _memory_object(target.arch)
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeq-link-") as folder:
+            linked = _link(Path(folder), packed, [*objects, helper], target)
+        data, sizes = _with_trailer(linked, packed, image, target)
+        replace_file(path, data)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return sizes
+
+
+def write_error(path: Path, error: OSError) -> EdgeqError:
+    """The user's message for a failed write of `path`."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return ToolError(
+        f"{path.name} can't be written",
+        where=str(error.filename or path),
+        why="there is no space left" if full else error.strerror or str(error),
+        hint="free some space, or choose another folder with -o" if full else "check that the folder exists and is yours",
+    )
+
+
+def replace_file(path: Path, data: bytes | bytearray) -> None:
+    """Writes `data` to `path` so that no reader and no crash ever sees half of it. Raises `OSError`."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _memory_object(arch: str) -> Path:
+    """The object with memcpy and its family for `arch`, built once per content."""
+    source = runtime_root() / "src" / "freestanding_mem.c"
+    compiler = cross_compiler(arch)
+    key = content_key([source.read_bytes(), arch, *compiler[1:], *_MEM_FLAGS])
+
+    def build(made: Path) -> None:
+        run_tool([*compiler, *_MEM_FLAGS, "-c", source, "-o", made], "compiling the artifact's memory functions")
+
+    return cached_file("artifact", f"mem-{arch}.o", key, build)
+
+
+def _link(folder: Path, packed: bytearray, objects: Sequence[Path], target: ArchInfo) -> bytes:
+    entry_offset = layout.IMAGE.offsets()["entry"]
+    carrier = folder / "image.o"
+    carrier.write_bytes(elf_file.image_object(target.arch, packed, entry_offset))
+    script = folder / "symbols.map"
+    script.write_text(_VERSION_SCRIPT)
+    listing = folder / "objects.rsp"
+    listing.write_text("".join(f'"{_quoted(item)}"\n' for item in [carrier, *objects]))
+    linked = folder / "linked.so"
+    command = [
+        *linker(),
+        *("-shared", "--gc-sections", "-s", "-e", "edgeq_step", "-Bsymbolic", "--no-undefined", "--build-id=none"),
+        *("-z", "rodynamic", "-z", "norelro", "-z", "noexecstack", "-z", "text", "--hash-style=gnu"),
+        # Pages of 16 and 64 KiB exist on Arm; the file must be mappable there too.
+        *("-z", "max-page-size=65536" if target.arch == "aarch64" else "max-page-size=4096"),
+        f"--version-script={script}",
+        *("-o", str(linked), f"@{listing}"),
+    ]
+    try:
+        run_tool(command, "linking the artifact")
+    except ToolError as error:
+        raise _link_error(error) from error
+    return linked.read_bytes()
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _link_error(error: ToolError) -> EdgeqError:
+    """An undefined symbol or a bad relocation is the compiler's fault, anything else the tool's."""
+    words = error.why or ""
+    if "undefined symbol" in words or "undefined hidden symbol" in words or "relocation" in words:
+        return CompileError(
+            "the kernels need something that an artifact can't have",
+            where=error.where,
+            why=words,
+            hint="an artifact calls nothing outside itself: this is a bug of the kernel that is named",
+        )
+    return error
+
+
+def _with_trailer(
+    linked: bytes, packed: bytearray, image: ModelImage, target: ArchInfo
+) -> tuple[bytearray, ArtifactSizes]:
+    try:
+        elf = elf_file.parse(linked)
+        elf_file.check_relocation_free(linked, elf)
+        image_vaddr, image_offset = _find_image(linked, elf, packed)
+        elf.file_offset(elf.entry, 1, PF_R | PF_X)
+    except ElfError as error:
+        raise CompileError(
+            "the linked kernels can't be an artifact",
+            why=str(error),
+            hint="kernels have no writable globals, no address tables and no imports",
+        ) from error
+    data = bytearray(linked)
+    data += bytes(-len(data) % 8)
+    trailer = layout.TRAILER.pack(
+        magic=layout.TRAILER_MAGIC,
+        abi_version=layout.ABI_VERSION,
+        arch=layout.ARCHES[target.arch],
+        cpu_features=target.feature_bits,
+        file_size=len(data) + layout.TRAILER.size,
+        image_offset=image_offset,
+        image_vaddr=image_vaddr,
+        image_size=len(packed),
+        entry_vaddr=elf.entry,
+        code_size=(code := elf_file.code_size(linked)),
+    )
+    data += trailer[: -layout.DIGEST_SIZE]
+    data += hashlib.blake2b(data, digest_size=layout.DIGEST_SIZE).digest()
+    weights = layout.IMAGE.unpack(packed)["weights_size"]
+    return data, ArtifactSizes(len(data), code, weights, len(packed), image.arena_size)
+
+
+def _find_image(linked: bytes, elf: Elf, packed: bytearray) -> tuple[int, int]:
+    """(virtual address, file offset) of the image in the linked object."""
+    entry_at = layout.IMAGE.offsets()["entry"]
+    place = linked.find(packed[:entry_at])
+    while place >= 0:
+        same = linked[place + entry_at + 8 : place + len(packed)] == packed[entry_at + 8 :]
+        for segment in elf.loads() if same else []:
+            if segment.offset <= place and place + len(packed) <= segment.offset + segment.filesz:
+                return segment.vaddr + place - segment.offset, place
+        place = linked.find(packed[:entry_at], place + 1)
+    raise ElfError("the image isn't in the linked object")
