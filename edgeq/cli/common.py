@@ -1,0 +1,195 @@
+"""Options that several commands share, and the way they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Wide enough for every table where the output is a file or a pipe and has no width of its own.
+PIPE_WIDTH = 132
+
+
+def output_options(function: F) -> F:
+    """`--json` (the result as JSON on stdout) and `--debug` (tracebacks)."""
+    function = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks of errors.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def target_option(function: F) -> F:
+    """`--target`: a name that `edgeq targets` lists, or a folder with a target.toml."""
+    return click.option(
+        "--target",
+        default="host",
+        show_default=True,
+        metavar="NAME|FOLDER",
+        help="What to compile for; `edgeq targets` lists them.",
+    )(function)
+
+
+def shape_options(function: F) -> F:
+    """`--batch` and `--shape` for models with dynamic dimensions."""
+    function = click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1x3x224x224",
+        help="Shape of an input with dynamic dimensions (may be repeated).",
+    )(function)
+    return click.option("--batch", type=click.IntRange(min=1), help="Size of a dynamic leading dimension (default 1).")(
+        function
+    )
+
+
+def calibration_options(function: F) -> F:
+    """How a float model is quantized: data, observer, policy."""
+    function = click.option("--seed", type=int, default=0, show_default=True, help="Seed of `--calib random`.")(
+        function
+    )
+    function = click.option(
+        "--allow-float", is_flag=True, help="Accept float islands where an op has no integer form."
+    )(function)
+    function = click.option(
+        "--policy", type=click.Path(), metavar="FILE", help="Policy (YAML): bits and forms per layer."
+    )(function)
+    function = click.option(
+        "--observer",
+        type=click.Choice(["minmax", "moving_average", "percentile", "mse", "l2.4", "entropy"]),
+        help="How ranges are chosen from calibration data (default l2.4).",
+    )(function)
+    function = click.option(
+        "--samples", type=click.IntRange(min=1), help="Calibrate on at most this many samples (default: all)."
+    )(function)
+    function = click.option(
+        "--preprocess", metavar="SPEC", help="For a folder of images: a YAML file, or its text, with size, mean, std …"
+    )(function)
+    return click.option(
+        "--calib",
+        metavar="PATH|random",
+        help=".npz, .npy, a folder of .npy or of images; `random` for a first look at speed and size.",
+    )(function)
+
+
+def parse_shapes(shapes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """`--shape name=1x3x224x224` → {"name": (1, 3, 224, 224)}.
+
+    Raises:
+        UsageError: text that isn't of that form.
+    """
+    from edgeq.errors import UsageError
+
+    parsed: dict[str, tuple[int, ...]] = {}
+    for text in shapes:
+        name, separator, sizes = text.rpartition("=")
+        dims = sizes.replace(",", "x").split("x")
+        if not separator or not name or not all(d.isdigit() and int(d) > 0 for d in dims):
+            raise UsageError(
+                "can't read the shape",
+                where=f"--shape {text}",
+                why="expected a name, '=', and positive sizes separated by 'x'",
+                hint="for example --shape input=1x3x224x224",
+            )
+        parsed[name] = tuple(int(d) for d in dims)
+    return parsed
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """The path, if it is a readable file.
+
+    Raises:
+        UsageError: it doesn't exist or is a folder.
+    """
+    from edgeq.errors import UsageError
+
+    file = Path(path)
+    if not file.exists():
+        raise UsageError(f"no such {what}", where=str(path), why="the file doesn't exist", hint="check the path")
+    if file.is_dir():
+        raise UsageError(f"can't read the {what}", where=str(path), why="it is a folder", hint="give a file")
+    return file
+
+
+def stdout_console() -> Console:
+    """Console for results; fixed width where stdout isn't a terminal, so that logs don't depend on one."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def stderr_console() -> Console:
+    """Console for progress, notes and warnings."""
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
+    """A plain table; the columns named in `right` hold numbers."""
+    from rich import box
+    from rich.table import Table
+
+    result = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False, title_style="bold"
+    )
+    for column in columns:
+        number = column in right
+        result.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    return result
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout; floats that JSON has no word for (NaN, infinities) become null."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+Progress = Callable[[str, int, int], None]
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Progress | None]:
+    """Progress of long work on stderr, drawn only where stderr is a terminal.
+
+    Yields:
+        A function (stage, done, total) that the API calls, or None where nobody looks.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=stderr_console(), transient=True) as bars:
+        stages: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total)
+            bars.update(stages[stage], completed=done, total=total)
+
+        yield advance

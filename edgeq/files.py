@@ -1,0 +1,37 @@
+"""Output files that are complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix; renamed to it when the block ends well, deleted otherwise.
+
+    Raises:
+        OSError: the folder doesn't exist or can't be written to.
+    """
+    final = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{final.stem}-", suffix=final.suffix, dir=final.parent)
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        yield scratch
+        # mkstemp makes files that only their owner may read; outputs get what any new file would.
+        umask = os.umask(0)
+        os.umask(umask)
+        scratch.chmod(0o666 & ~umask)
+        os.replace(scratch, final)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8) in one step."""
+    with atomic_path(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
