@@ -1,0 +1,1 @@
+"""Integer graph to program: fuse, place, lay out, choose kernels."""

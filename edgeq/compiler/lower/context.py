@@ -1,0 +1,264 @@
+"""The lowering's state: which view holds which value, and how steps, buffers and constants come into being."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Image, KernelSpec
+from edgeq.compiler.kernels.copy import CopySpec, FillSpec
+from edgeq.compiler.lower.fuse import Group
+from edgeq.compiler.lower.place import Pads, Placement
+from edgeq.compiler.program import Bound, Buffer, Program, Step, View, row_major, strides_in_order
+from edgeq.compiler.target import ACTIVATION_BIAS, Target
+from edgeq.errors import CompileError
+
+GRAPH_DTYPES: dict[ir.DataType, DType] = {
+    ir.DataType.INT8: "s8",
+    ir.DataType.UINT8: "u8",
+    ir.DataType.INT16: "s16",
+    ir.DataType.INT32: "s32",
+    ir.DataType.INT64: "s64",
+}
+NHWC = (0, 2, 3, 1)
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """The static shape of a value."""
+    assert value.shape is not None, value.name
+    return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+
+
+def graph_dtype(value: ir.Value) -> DType:
+    """The value's dtype as the graph has it."""
+    dtype = GRAPH_DTYPES.get(value.dtype) if value.dtype is not None else None
+    if dtype is None:
+        what = "the integer graph holds a value that is no integer"
+        raise CompileError(what, where=str(value.name), why=f"its type is {value.dtype}")
+    return dtype
+
+
+def constant_of(value: ir.Value | None, node: ir.Node) -> np.ndarray:
+    """The array of an initializer."""
+    if value is None or value.const_value is None:
+        raise CompileError(
+            f"{node.op_type} needs a constant here",
+            where=f"node {node.name!r}, input {value.name if value is not None else 'missing'}",
+            hint="the integer graph was changed by hand, or comes from another version: quantize the model again",
+        )
+    return value.const_value.numpy()
+
+
+@dataclass
+class Lowering:
+    """One run of the lowering, for one graph and one target."""
+
+    target: Target
+    program: Program
+    placement: Placement
+    views: dict[ir.Value, View] = field(default_factory=dict)
+    group_name: str = ""
+    group_ops: tuple[str, ...] = ()
+    _halo_filled: set[ir.Value] = field(default_factory=set)
+    _constant_ids: dict[bytes, int] = field(default_factory=dict)
+    _copies: dict[tuple[ir.Value, str], View] = field(default_factory=dict)
+
+    # --- how values are stored -------------------------------------------------------------------------------------
+
+    def stored(self, value: ir.Value) -> tuple[DType, int]:
+        """(dtype, bias) a value is stored with inside the graph."""
+        dtype = graph_dtype(value)
+        return ("u8", ACTIVATION_BIAS) if dtype == "s8" and self.target.stores_u8 else (dtype, 0)
+
+    def view(self, value: ir.Value | None, node: ir.Node | None = None) -> View:
+        """The view that holds a value; constants are put into the weights on first use."""
+        if value is None:
+            raise CompileError("an input is missing", where=f"node {node.name!r}" if node else None)
+        if value not in self.views:
+            if value.const_value is None:
+                raise CompileError("a value is read before it is made", where=str(value.name))
+            self.views[value] = self._constant_view(value)
+        return self.views[value]
+
+    def _constant_view(self, value: ir.Value) -> View:
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        dtype, bias = self.stored(value)
+        stored = (array.astype(np.int16) + bias).astype(np.uint8) if bias else array
+        bound = self.constant(np.ascontiguousarray(stored))
+        shape = shape_of(value)
+        return View(bound.buffer, dtype, shape, row_major(shape), bias=bias, region="weights")
+
+    # --- memory ----------------------------------------------------------------------------------------------------
+
+    def constant(self, array: np.ndarray) -> Bound:
+        """A place in the weights for this array; equal arrays share one."""
+        key = array.dtype.str.encode() + array.tobytes()
+        if key not in self._constant_ids:
+            self._constant_ids[key] = len(self.program.constants)
+            self.program.constants.append(np.ascontiguousarray(array))
+        return Bound("weights", self._constant_ids[key], 0)
+
+    def buffer(self, name: str, size: int, role: str = "value") -> int:
+        """A new arena buffer of `size` bytes."""
+        self.program.buffers.append(Buffer(name, size, role))  # type: ignore[arg-type]
+        return len(self.program.buffers) - 1
+
+    def allocate(self, name: str, shape: tuple[int, ...], dtype: DType, bias: int, order: tuple[int, ...]) -> View:
+        """A dense new buffer whose memory runs through the axes in `order`."""
+        strides = strides_in_order(shape, order)
+        count = int(np.prod(shape, dtype=np.int64))
+        return View(self.buffer(name, count * DTYPE_BYTES[dtype]), dtype, shape, strides, bias=bias)
+
+    def output(self, value: ir.Value, like: View | None = None) -> View:
+        """Where a kernel writes this value: its own buffer, its slice of a concatenation, or the graph's output.
+
+        `like` gives the axis order of values that aren't images (elementwise results follow their first operand).
+        """
+        if value in self.views:
+            return self.views[value]
+        if value in self.placement.host:
+            owner, axis, start = self.placement.host[value]
+            view = self.output(owner).narrow(axis, start, shape_of(value)[axis])
+        elif any(self.placement.halo.get(value, ())):
+            view = self._allocate_halo(value)
+        else:
+            view = self._allocate_plain(value, like)
+        self.views[value] = view
+        return view
+
+    def _allocate_plain(self, value: ir.Value, like: View | None) -> View:
+        shape = shape_of(value)
+        dtype, bias = self.stored(value)
+        plain = tuple(range(len(shape)))
+        order = NHWC if len(shape) == 4 else plain
+        if like is not None and len(shape) != 4 and like.shape == shape:
+            order = tuple(sorted(plain, key=lambda a: (-like.strides[a] if shape[a] != 1 else 0, a)))
+        view = self.allocate(value.name or "value", shape, dtype, bias, order)
+        if value.is_graph_output() and not value.uses() and view.dense:
+            # Nobody but the caller reads it: write it as the caller wants it.
+            view = replace(view, dtype=graph_dtype(value), bias=0)
+            self.program.buffers[view.buffer].role = "output"
+        return view
+
+    def _allocate_halo(self, value: ir.Value) -> View:
+        n, c, h, w = shape_of(value)
+        top, left, bottom, right = self.placement.halo[value]
+        dtype, bias = self.stored(value)
+        whole = self.allocate(value.name or "value", (n, c, h + top + bottom, w + left + right), dtype, bias, NHWC)
+        self.fill_border(whole, (top, left, bottom, right), self.placement.border[value] + bias)
+        return whole.narrow(2, top, h).narrow(3, left, w)
+
+    def fill_border(self, whole: View, pads: Pads, stored_value: int) -> None:
+        """A step that writes the border of an image."""
+        image = whole.image()
+        assert image is not None
+        spec = FillSpec(image, whole.dtype, *pads, stored_value)
+        self.step(spec, {"y": whole}, ops=("Fill",))
+
+    # --- forms that kernels want -----------------------------------------------------------------------------------
+
+    def image(self, value: ir.Value) -> tuple[View, Image]:
+        """A rank-4 value as NHWC image, copied where its channels aren't contiguous."""
+        view = self.view(value)
+        image = view.image()
+        if image is not None:
+            return view, image
+        view = self.copied(value, "nhwc", NHWC)
+        image = view.image()
+        assert image is not None
+        return view, image
+
+    def padded_image(self, value: ir.Value, pads: Pads, zero_point: int) -> tuple[View, Image]:
+        """A rank-4 value with `pads` of its zero point around it: the halo where it has one, else a copy."""
+        view, image = self.image(value)
+        if not any(pads):
+            return view, image
+        top, left, bottom, right = pads
+        owner = self.placement.root(value)
+        halo = self.placement.halo.get(owner, (0, 0, 0, 0))
+        enough = all(have >= need for have, need in zip(halo, pads, strict=True))
+        if not (enough and self.placement.border.get(owner) == zero_point and owner in self._with_halo()):
+            return self._padded_copy(value, view, pads, zero_point)
+        n, c, h, w = view.shape
+        offset = view.offset - top * view.strides[2] - left * view.strides[3]
+        grown = replace(view, shape=(n, c, h + top + bottom, w + left + right), offset=offset)
+        image = grown.image()
+        assert image is not None
+        return grown, image
+
+    def _with_halo(self) -> set[ir.Value]:
+        return {value for value in self.placement.halo if value in self.views}
+
+    def _padded_copy(self, value: ir.Value, view: View, pads: Pads, zero_point: int) -> tuple[View, Image]:
+        key = (value, f"padded {pads} {zero_point}")
+        top, left, bottom, right = pads
+        n, c, h, w = view.shape
+        if key not in self._copies:
+            shape = (n, c, h + top + bottom, w + left + right)
+            whole = self.allocate(f"{value.name} padded", shape, view.dtype, view.bias, NHWC)
+            self.fill_border(whole, pads, zero_point + view.bias)
+            self.copy(view, whole.narrow(2, top, h).narrow(3, left, w))
+            self._copies[key] = whole
+        whole = self._copies[key]
+        image = whole.image()
+        assert image is not None
+        return whole, image
+
+    def copied(self, value: ir.Value, kind: str, order: tuple[int, ...]) -> View:
+        """A dense copy of a value with another axis order; made once for each kind."""
+        key = (value, kind)
+        if key not in self._copies:
+            view = self.view(value)
+            copy = self.allocate(f"{value.name} {kind}", view.shape, view.dtype, view.bias, order)
+            self.copy(view, copy)
+            self._copies[key] = copy
+        return self._copies[key]
+
+    def row_major(self, value: ir.Value) -> View:
+        """The value densely in the graph's axis order."""
+        view = self.view(value)
+        return view if view.dense else self.copied(value, "row-major", tuple(range(len(view.shape))))
+
+    def copy(self, source: View, destination: View) -> None:
+        """A step that copies element by element, converting between stored forms of int8 where they differ."""
+        assert source.shape == destination.shape, (source.shape, destination.shape)
+        xor = bool(source.bias) != bool(destination.bias)
+        size = DTYPE_BYTES[source.dtype]
+        spec = CopySpec(source.shape, source.strides, destination.strides, size, xor)
+        self.step(spec, {"x": source, "y": destination}, ops=("Copy",))
+
+    # --- steps -----------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        spec: KernelSpec,
+        views: Mapping[str, View],
+        constants: dict[str, np.ndarray] | None = None,
+        macs: int = 0,
+        ops: tuple[str, ...] | None = None,
+    ) -> None:
+        """Appends a kernel call; packs its constants for the target."""
+        packed = spec.pack(self.target, constants or {})
+        arguments, reads, writes = [], [], []
+        for operand in spec.operands():
+            if operand.role == "weight" and operand.name in packed:
+                arguments.append(self.constant(packed[operand.name]))
+            elif operand.role == "scratch":
+                size = spec.scratch_bytes(self.target) * self.program.max_threads
+                index = self.buffer(f"{self.group_name} scratch", size, "scratch")
+                arguments.append(Bound("arena", index, 0))
+                writes.append(index)
+            else:
+                view = views[operand.name]
+                arguments.append(Bound(view.region, view.buffer, view.byte_offset()))
+                if view.region == "arena":
+                    (writes if operand.role == "output" else reads).append(view.buffer)
+        self.program.steps.append(Step(self.group_name, ops or self.group_ops, spec, arguments, macs, reads, writes))
+
+    def enter(self, group: Group) -> None:
+        """Steps emitted from now on belong to this group."""
+        self.group_name, self.group_ops = group.name, group.ops

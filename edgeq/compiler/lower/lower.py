@@ -1,0 +1,81 @@
+"""The lowering as a whole: import the inputs, lower group by group, hand over the outputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from edgeq.compiler.kernels.base import DTYPE_BYTES
+from edgeq.compiler.lower.context import Lowering, graph_dtype, shape_of
+from edgeq.compiler.lower.fuse import group_nodes
+from edgeq.compiler.lower.place import place
+from edgeq.compiler.lower.select import HANDLERS
+from edgeq.compiler.program import Buffer, Program, Tensor, View, row_major
+from edgeq.compiler.target import Target
+from edgeq.errors import CompileError
+from edgeq.integer.graph import IntegerGraph
+
+
+def lower(graph: IntegerGraph, target: Target, max_threads: int = 4) -> Program:
+    """Turns an integer graph into steps over buffers for one target.
+
+    Raises:
+        CompileError: an op without a kernel, or a graph that isn't static and integer; names the node.
+    """
+    model_graph = graph.model.graph
+    groups = group_nodes(model_graph)
+    ctx = Lowering(target, Program(max_threads=max_threads), place(groups))
+    for value in model_graph.inputs:
+        _import(ctx, graph, value)
+    for group in groups:
+        handler = HANDLERS.get(group.op)
+        if handler is None:
+            raise CompileError(
+                f"op {group.op} has no kernel",
+                where=f"node {group.name!r}",
+                hint="`edgeq inspect` lists the ops of the integer graph",
+            )
+        ctx.enter(group)
+        handler(ctx, group)
+    for value in model_graph.outputs:
+        _export(ctx, graph, value)
+    return ctx.program
+
+
+def _import(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
+    """An input buffer as the caller sees it, and a copy in the form that kernels read."""
+    shape, dtype = shape_of(value), graph_dtype(value)
+    count = int(View(0, dtype, shape, row_major(shape)).elements)
+    ctx.program.buffers.append(Buffer(value.name or "input", count * DTYPE_BYTES[dtype], "input"))
+    view = View(len(ctx.program.buffers) - 1, dtype, shape, row_major(shape))
+    quant = graph.quant(value)
+    ctx.program.inputs.append(Tensor(value.name or "input", view, quant.scale, quant.zero_point, dtype))
+    ctx.group_name, ctx.group_ops = value.name or "input", ("Input",)
+    as_it_is = ctx.stored(value) == (dtype, 0) and (len(shape) != 4 or view.image() is not None)
+    if as_it_is and not any(ctx.placement.halo.get(value, ())):
+        ctx.views[value] = view
+    else:
+        ctx.copy(view, ctx.output(value))
+
+
+def _export(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
+    """The output as the caller sees it: row-major, int8 stored as int8, in a buffer of its own."""
+    view = ctx.view(value)
+    dtype = graph_dtype(value)
+    whole = view.region == "arena" and view.dense and view.bias == 0
+    if whole and ctx.program.buffers[view.buffer].role == "value":
+        ctx.program.buffers[view.buffer].role = "output"
+    elif not (whole and ctx.program.buffers[view.buffer].role == "output" and not _taken(ctx, view)):
+        ctx.group_name, ctx.group_ops = value.name or "output", ("Output",)
+        order = tuple(range(len(view.shape)))
+        out = ctx.allocate(f"{value.name} output", view.shape, dtype, 0, order)
+        ctx.program.buffers[out.buffer].role = "output"
+        ctx.copy(replace(view, dtype=view.dtype), out)
+        view = out
+    quant = graph.quant(value)
+    ctx.program.outputs.append(Tensor(value.name or "output", view, quant.scale, quant.zero_point, dtype))
+
+
+def _taken(ctx: Lowering, view: View) -> bool:
+    return any(t.view.buffer == view.buffer for t in ctx.program.outputs)

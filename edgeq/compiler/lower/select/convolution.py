@@ -1,0 +1,51 @@
+"""Conv, ConvS16, ConvTranspose."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.conv import ConvSpec
+from edgeq.compiler.kernels.conv_transpose import phases
+from edgeq.compiler.kernels.depthwise import DepthwiseSpec
+from edgeq.compiler.lower.context import Lowering, constant_of
+from edgeq.compiler.lower.fuse import Group
+from edgeq.compiler.lower.place import convolution_pads
+from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue
+
+
+def lower_conv(ctx: Lowering, group: Group) -> None:
+    """A dense, grouped or depthwise convolution over an image that holds its own padding."""
+    node = group.main
+    weights = constant_of(node.inputs[1], node)
+    groups = integer(node, "group", 1)
+    zero_point = integer(node, "x_zero_point")
+    assert node.inputs[0] is not None
+    source, x = ctx.padded_image(node.inputs[0], convolution_pads(node), zero_point)
+    out = ctx.output(group.output)
+    y = out.image()
+    assert y is not None
+    epilogue, constants, views = stored_epilogue(ctx, group, out)
+    constants |= {"w": weights, "bias": constant_of(node.inputs[2], node).reshape(-1).astype(np.int32)}
+    (stride_h, stride_w), (dilation_h, dilation_w) = ints(node, "strides", (1, 1)), ints(node, "dilations", (1, 1))
+    common = {
+        "x": x,
+        "y": y,
+        "x_dtype": source.dtype,
+        "kh": weights.shape[2],
+        "kw": weights.shape[3],
+        "stride_h": stride_h,
+        "stride_w": stride_w,
+        "dilation_h": dilation_h,
+        "dilation_w": dilation_w,
+        "epilogue": epilogue,
+        "x_zero_point": zero_point + source.bias,
+    }
+    macs = int(np.prod(out.shape)) * int(np.prod(weights.shape[1:]))
+    depthwise = weights.shape[1] == 1 and groups == source.shape[1] and groups > 1
+    spec = DepthwiseSpec(**common) if depthwise else ConvSpec(**common, groups=groups)
+    ctx.step(spec, {"x": source, "y": out, **views}, constants, macs)
+
+
+HANDLERS = {"Conv": lower_conv, "ConvS16": lower_conv}
+_ = (Image, phases)

@@ -1,0 +1,219 @@
+"""Integer graph in, linkable artifact out: prove, lower, plan, build kernels, compile the entry, gather the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.artifact.format import ArchInfo, Golden, ModelImage, StepInfo, TensorInfo
+from edgeq.artifact.tools import cross_compiler, run_tool
+from edgeq.cache import cached_file, content_key
+from edgeq.compiler.build import KernelBuilder
+from edgeq.compiler.entry import entry_source
+from edgeq.compiler.lower.lower import lower
+from edgeq.compiler.plan import Plan, plan_memory
+from edgeq.compiler.program import ALIGNMENT, Bound, Program, Step, Tensor
+from edgeq.compiler.target import Target
+from edgeq.integer import reference
+from edgeq.integer.graph import IntegerGraph
+
+NUMPY_DTYPES = {"s8": "int8", "u8": "uint8", "s16": "int16", "s32": "int32", "s64": "int64"}
+ENTRY_FLAGS = [
+    "-O2",
+    "-fPIC",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-sanitize=all",
+    "-fvisibility=hidden",
+    "-g0",
+]
+GOLDEN_SEED = 20
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What the caller may choose.
+
+    Attributes:
+        max_threads: slots of scratch memory in the arena; more threads than that can't run one model at once.
+        golden_inputs: integer input sets ({input name: array}) whose outputs go into the artifact for self-checks;
+            empty: one seeded random set.
+        manifest: entries of the caller for the artifact's manifest (source, policy, calibration ...).
+        progress: called with (stage, done, total).
+    """
+
+    max_threads: int = 4
+    golden_inputs: Sequence[Mapping[str, np.ndarray]] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[str, int, int], None] | None = None
+
+
+@dataclass
+class Compiled:
+    """Everything `edgeq.artifact.write` needs, and what a report wants to know.
+
+    Attributes:
+        layers: one entry per step: name, ops, kernel, macs, tasks, bytes.
+        arena_lower_bound: bytes alive at the fullest step; no plan can need less.
+    """
+
+    target: Target
+    image: ModelImage
+    objects: list[Path]
+    arch: ArchInfo
+    program: Program
+    plan: Plan
+    layers: list[dict[str, Any]]
+
+    @property
+    def arena_lower_bound(self) -> int:
+        return self.plan.lower_bound
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run."""
+        return sum(step.macs for step in self.program.steps)
+
+
+def compile_graph(
+    graph: IntegerGraph,
+    target: Target,
+    options: CompileOptions | None = None,
+    builder: KernelBuilder | None = None,
+) -> Compiled:
+    """Compiles an integer graph for one target.
+
+    Args:
+        graph: integer graph; its overflow proofs are evaluated here.
+        target: from `load_target`.
+        builder: a pool that is already warm; a fresh one is made otherwise.
+
+    Raises:
+        CompileError: a proof fails, an op has no kernel, or code generation fails; names the layer.
+        ToolError: no C compiler or linker.
+    """
+    options = options or CompileOptions()
+    graph.prove()
+    program = lower(graph, target, options.max_threads)
+    plan = plan_memory(program)
+    objects = _build_kernels(program, target, options, builder)
+    weights, offsets = pack_weights(program)
+    objects.append(_build_entry(entry_source(program, plan, offsets, target), target))
+    layers = [_layer(step, program, target) for step in program.steps]
+    image = ModelImage(
+        steps=[StepInfo(x["name"], "+".join(x["ops"]), x["tasks"], x["macs"], x["bytes"]) for x in layers],
+        inputs=[_tensor(t, plan) for t in program.inputs],
+        outputs=[_tensor(t, plan) for t in program.outputs],
+        arena_size=max(plan.size, ALIGNMENT),
+        weights=weights,
+        max_threads=options.max_threads,
+        manifest=_manifest(target, plan, layers, options),
+        golden=_golden(graph, program, options),
+    )
+    arch = ArchInfo(target.arch, tuple(target.spec.cpu_features))
+    return Compiled(target, image, objects, arch, program, plan, layers)
+
+
+def pack_weights(program: Program) -> tuple[np.ndarray, list[int]]:
+    """All constants in one aligned blob, and where each begins. SLACK behind the last one keeps wide loads inside."""
+    offsets, end = [], 0
+    for array in program.constants:
+        offsets.append(end)
+        end = -(-(end + array.nbytes) // ALIGNMENT) * ALIGNMENT
+    blob = np.zeros(end + ALIGNMENT, np.uint8)
+    for offset, array in zip(offsets, program.constants, strict=True):
+        blob[offset : offset + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+    return blob, offsets
+
+
+def _build_kernels(
+    program: Program, target: Target, options: CompileOptions, builder: KernelBuilder | None
+) -> list[Path]:
+    report = options.progress
+    progress = (lambda done, total: report("kernels", done, total)) if report else None
+    specs = [step.spec for step in program.steps]
+    if builder is not None:
+        return builder.build(specs, target, progress)
+    with KernelBuilder() as own:
+        return own.build(specs, target, progress)
+
+
+def _build_entry(source: str, target: Target) -> Path:
+    command = cross_compiler(target.arch)
+
+    def build(made: Path) -> None:
+        code = made.with_suffix(".c")
+        code.write_text(source, encoding="utf-8")
+        try:
+            run_tool([*command, *ENTRY_FLAGS, "-c", code, "-o", made], "compiling the entry function")
+        finally:
+            code.unlink(missing_ok=True)
+
+    return cached_file("entries", "entry.o", content_key([source, target.arch, *ENTRY_FLAGS]), build)
+
+
+def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:
+    touched = {b for b in (*step.reads, *step.writes) if program.buffers[b].role != "scratch"}
+    constants = {a.buffer for a in step.arguments if a.region == "weights"}
+    weights = sum(program.constants[i].nbytes for i in constants)
+    return {
+        "name": step.name,
+        "ops": list(step.ops),
+        "kernel": step.spec.symbol(target),
+        "tasks": step.spec.tasks(),
+        "macs": step.macs,
+        "weights": weights,
+        "bytes": weights + sum(program.buffers[b].size for b in touched),
+    }
+
+
+def _tensor(tensor: Tensor, plan: Plan) -> TensorInfo:
+    view = tensor.view
+    bound = Bound("arena", view.buffer, view.byte_offset())
+    return TensorInfo(
+        name=tensor.name,
+        dtype=NUMPY_DTYPES[tensor.graph_dtype],
+        shape=view.shape,
+        offset=plan.offsets[bound.buffer] + bound.byte_offset,
+        scale=tensor.scale,
+        zero_point=tensor.zero_point,
+    )
+
+
+def _golden(graph: IntegerGraph, program: Program, options: CompileOptions) -> list[Golden]:
+    sets = list(options.golden_inputs) or [random_inputs(program)]
+    names_in, names_out = [t.name for t in program.inputs], [t.name for t in program.outputs]
+    vectors = []
+    for inputs in sets:
+        outputs = reference.run(graph, dict(inputs))
+        vectors.append(Golden([inputs[n] for n in names_in], [outputs[n] for n in names_out]))
+    return vectors
+
+
+def random_inputs(program: Program, seed: int = GOLDEN_SEED) -> dict[str, np.ndarray]:
+    """Integers over the whole range of every input; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    result = {}
+    for tensor in program.inputs:
+        info = np.iinfo(NUMPY_DTYPES[tensor.graph_dtype])
+        result[tensor.name] = rng.integers(info.min, info.max, tensor.view.shape, dtype=info.dtype, endpoint=True)
+    return result
+
+
+def _manifest(target: Target, plan: Plan, layers: list[dict[str, Any]], options: CompileOptions) -> dict[str, Any]:
+    from edgeq import __version__
+
+    return {
+        "edgeq": __version__,
+        "target": target.name,
+        "arch": target.arch,
+        "cpu_features": list(target.spec.cpu_features),
+        "arena": {"size": plan.size, "lower_bound": plan.lower_bound},
+        "macs": sum(layer["macs"] for layer in layers),
+        "layers": layers,
+        **options.manifest,
+    }
