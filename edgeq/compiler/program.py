@@ -1,4 +1,4 @@
-"""The compiled program: steps over strided views of buffers. Lowering makes it, planning places it, linking writes it."""
+"""The compiled program: steps over strided views of buffers. Lowering makes it, planning places, linking writes it."""
 
 from __future__ import annotations
 
