@@ -190,7 +190,9 @@ def tensor_problem(tensor: TensorInfo, arena_size: int) -> str | None:
     strides = tensor.element_strides
     if len(strides) != len(tensor.shape) or any(not 0 <= stride < 2**31 for stride in strides):
         return f"strides {list(strides)}"
-    if not (math.isfinite(tensor.scale) and tensor.scale > 0) or not -(2**31) <= tensor.zero_point < 2**31:
+    # A zero point is a value of its own tensor; wider dtypes keep it in 32 bits.
+    low, high = (-(2**31), 2**31 - 1) if tensor.dtype == "int64" else _range(tensor.dtype)
+    if not 1e-30 <= tensor.scale <= 1e30 or not low <= tensor.zero_point <= high:
         return f"scale {tensor.scale}, zero point {tensor.zero_point}"
     if tensor.storage_bias not in (0, 0x80) or (tensor.storage_bias and tensor.dtype != "int8"):
         return f"storage bias {tensor.storage_bias:#x} on {tensor.dtype}"
@@ -199,3 +201,8 @@ def tensor_problem(tensor: TensorInfo, arena_size: int) -> str | None:
     if tensor.offset + tensor.nbytes > arena_size:
         return f"bytes {tensor.offset} to {tensor.offset + tensor.nbytes} of an arena of {arena_size}"
     return None
+
+
+def _range(dtype: str) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)

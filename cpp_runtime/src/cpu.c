@@ -1,0 +1,92 @@
+/* What this processor is and has. */
+#include "internal.h"
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+/* The operating system must save the registers too: XCR0 tells which it saves. */
+static uint64_t saved_register_sets(void) {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t)high << 32 | low;
+}
+
+static uint64_t bit_if(uint32_t word, int bit, uint64_t feature) {
+  return (word >> bit & 1) ? feature : 0;
+}
+
+static uint64_t avx512_features(uint32_t ebx, uint32_t ecx) {
+  return bit_if(ebx, 16, EDGEQ_X86_AVX512F) | bit_if(ebx, 17, EDGEQ_X86_AVX512DQ) | bit_if(ebx, 28, EDGEQ_X86_AVX512CD) |
+         bit_if(ebx, 30, EDGEQ_X86_AVX512BW) | bit_if(ebx, 31, EDGEQ_X86_AVX512VL) |
+         bit_if(ecx, 1, EDGEQ_X86_AVX512VBMI) | bit_if(ecx, 11, EDGEQ_X86_AVX512VNNI);
+}
+
+uint32_t edgeq_host_arch(void) {
+  return EDGEQ_ARCH_X86_64;
+}
+
+/* Bits as in Intel's Software Developer's Manual, volume 2A, CPUID. */
+uint64_t edgeq_host_cpu_features(void) {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  uint64_t found = 0;
+  if (__get_cpuid(0x80000001u, &eax, &ebx, &ecx, &edx)) {
+    found |= bit_if(ecx, 5, EDGEQ_X86_LZCNT);
+  }
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) {
+    return found;
+  }
+  const uint32_t base = ecx;
+  found |= bit_if(base, 22, EDGEQ_X86_MOVBE);
+  const uint64_t saved = (base >> 27 & 1) ? saved_register_sets() : 0;
+  const int has_ymm = (saved & 0x6) == 0x6, has_zmm = (saved & 0xe6) == 0xe6;
+  if (has_ymm) {
+    found |= bit_if(base, 12, EDGEQ_X86_FMA) | bit_if(base, 29, EDGEQ_X86_F16C);
+  }
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    return found;
+  }
+  const uint32_t last_subleaf = eax;
+  found |= bit_if(ebx, 3, EDGEQ_X86_BMI1) | bit_if(ebx, 8, EDGEQ_X86_BMI2);
+  found |= has_ymm ? bit_if(ebx, 5, EDGEQ_X86_AVX2) : 0;
+  found |= has_zmm ? avx512_features(ebx, ecx) : 0;
+  if (has_ymm && last_subleaf >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) {
+    found |= bit_if(eax, 4, EDGEQ_X86_AVXVNNI);
+  }
+  return found;
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+#include <sys/auxv.h>
+
+uint32_t edgeq_host_arch(void) {
+  return EDGEQ_ARCH_AARCH64;
+}
+
+/* Bits as in the kernel's Documentation/arch/arm64/elf_hwcaps.rst; numbers, because older headers lack some names. */
+uint64_t edgeq_host_cpu_features(void) {
+  const unsigned long capabilities = getauxval(16 /* AT_HWCAP */), more = getauxval(26 /* AT_HWCAP2 */);
+  uint64_t found = 0;
+  found |= (capabilities >> 20 & 1) ? EDGEQ_ARM_DOTPROD : 0;
+  found |= (capabilities >> 10 & 1) ? EDGEQ_ARM_FP16 : 0;
+  found |= (capabilities >> 12 & 1) ? EDGEQ_ARM_RDM : 0;
+  found |= (capabilities >> 8 & 1) ? EDGEQ_ARM_LSE : 0;
+  found |= (capabilities >> 22 & 1) ? EDGEQ_ARM_SVE : 0;
+  found |= (more >> 1 & 1) ? EDGEQ_ARM_SVE2 : 0;
+  found |= (more >> 13 & 1) ? EDGEQ_ARM_I8MM : 0;
+  found |= (more >> 14 & 1) ? EDGEQ_ARM_BF16 : 0;
+  return found;
+}
+
+#else
+
+uint32_t edgeq_host_arch(void) {
+  return 0;
+}
+
+uint64_t edgeq_host_cpu_features(void) {
+  return 0;
+}
+
+#endif

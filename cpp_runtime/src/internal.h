@@ -1,0 +1,59 @@
+/* What the runtime's files share. Not installed. */
+#ifndef EDGEQ_INTERNAL_H
+#define EDGEQ_INTERNAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgeq/edgeq.h"
+
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "artifacts are little-endian and are read in place"
+#endif
+
+#define INTERNAL __attribute__((visibility("hidden")))
+#define PRINTF_LIKE(text, first) __attribute__((__format__(__printf__, text, first)))
+
+/* Writes the sentence for people into `detail` [EDGEQ_DETAIL_SIZE] and returns `status`. */
+INTERNAL edgeq_status edgeq_fail(char *detail, edgeq_status status, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Whether [offset, offset + size) lies inside [0, limit), without overflow. */
+static inline int edgeq_inside(uint64_t offset, uint64_t size, uint64_t limit) {
+  return offset <= limit && size <= limit - offset;
+}
+
+/* ---- image.c */
+
+/* Checks every field of the image of `size` bytes. The machine code it points to isn't looked at. */
+INTERNAL edgeq_status edgeq_image_check(char *detail, const edgeq_image *image, uint64_t size);
+
+/* Fills the model's pointers from a checked image. */
+INTERNAL void edgeq_model_bind(edgeq_model *model, const edgeq_image *image);
+
+INTERNAL uint32_t edgeq_dtype_size(uint32_t dtype); /* bytes, 0 if unknown */
+INTERNAL uint64_t edgeq_tensor_count(const edgeq_tensor_record *tensor);
+INTERNAL const edgeq_tensor_record *edgeq_tensor(const edgeq_model *model, int is_output, uint32_t index);
+INTERNAL const edgeq_step_record *edgeq_steps(const edgeq_model *model);
+INTERNAL const char *edgeq_text(const edgeq_model *model, uint32_t offset);
+
+/* ---- pool.c */
+
+/* Takes the pool for one run; 0 if another run has it. */
+INTERNAL int edgeq_pool_acquire(edgeq_pool *pool);
+INTERNAL void edgeq_pool_release(edgeq_pool *pool);
+INTERNAL uint32_t edgeq_pool_threads(const edgeq_pool *pool);
+
+/* Runs one step in `chunks` (2 .. threads) ranges and waits for all. Returns the first code that isn't 0. */
+INTERNAL int32_t edgeq_pool_run(edgeq_pool *pool, const edgeq_model *model, uint8_t *arena, uint32_t step,
+                                uint32_t tasks, uint32_t chunks);
+
+/* ---- convert.c: one tensor <-> dense values */
+INTERNAL void edgeq_tensor_store(uint8_t *arena, const edgeq_tensor_record *tensor, const void *values);
+INTERNAL void edgeq_tensor_load(const uint8_t *arena, const edgeq_tensor_record *tensor, void *values);
+INTERNAL void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values);
+INTERNAL void edgeq_tensor_dequantize(const uint8_t *arena, const edgeq_tensor_record *tensor, float *values);
+
+/* Dense index of the first value that differs, or the number of values if none does. */
+INTERNAL uint64_t edgeq_tensor_difference(const uint8_t *arena, const edgeq_tensor_record *tensor, const void *values);
+
+#endif
