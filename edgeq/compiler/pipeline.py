@@ -18,7 +18,7 @@ from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.plan import Plan, plan_memory
 from edgeq.compiler.program import ALIGNMENT, Bound, Program, Step, Tensor
 from edgeq.compiler.target import Target
-from edgeq.integer import reference
+from edgeq.integer import prove, reference
 from edgeq.integer.graph import IntegerGraph
 
 NUMPY_DTYPES = {"s8": "int8", "u8": "uint8", "s16": "int16", "s32": "int32", "s64": "int64"}
@@ -97,7 +97,7 @@ def compile_graph(
         ToolError: no C compiler or linker.
     """
     options = options or CompileOptions()
-    graph.prove()
+    prove(graph)
     program = lower(graph, target, options.max_threads)
     plan = plan_memory(program)
     objects = _build_kernels(program, target, options, builder)

@@ -156,7 +156,7 @@ class Lowering:
         """A step that writes the border of an image."""
         image = whole.image()
         assert image is not None
-        spec = FillSpec(image, whole.dtype, *pads, stored_value)
+        spec = FillSpec.border(image, *pads, value=stored_value, dtype=whole.dtype)
         self.step(spec, {"y": whole}, ops=("Fill",))
 
     # --- forms that kernels want -----------------------------------------------------------------------------------
@@ -227,8 +227,7 @@ class Lowering:
         """A step that copies element by element, converting between stored forms of int8 where they differ."""
         assert source.shape == destination.shape, (source.shape, destination.shape)
         xor = bool(source.bias) != bool(destination.bias)
-        size = DTYPE_BYTES[source.dtype]
-        spec = CopySpec(source.shape, source.strides, destination.strides, size, xor)
+        spec = CopySpec.of(source.shape, source.strides, destination.strides, source.dtype, flip_sign_bit=xor)
         self.step(spec, {"x": source, "y": destination}, ops=("Copy",))
 
     # --- steps -----------------------------------------------------------------------------------------------------
