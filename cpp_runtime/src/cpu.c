@@ -1,6 +1,21 @@
 /* What this processor is and has. */
 #include "internal.h"
 
+static const char *const X86_NAMES[] = {"avx2",    "fma",      "bmi1",     "bmi2",     "lzcnt",
+                                        "f16c",    "movbe",    "avx512f",  "avx512bw", "avx512vl",
+                                        "avx512dq", "avx512vnni", "avx512vbmi", "avxvnni", "avx512cd"};
+static const char *const ARM_NAMES[] = {"dotprod", "i8mm", "fp16", "rdm", "lse", "bf16", "sve", "sve2"};
+
+const char *edgeq_cpu_feature_name(uint32_t arch, uint32_t bit) {
+  if (arch == EDGEQ_ARCH_X86_64 && bit < sizeof X86_NAMES / sizeof *X86_NAMES) {
+    return X86_NAMES[bit];
+  }
+  if (arch == EDGEQ_ARCH_AARCH64 && bit < sizeof ARM_NAMES / sizeof *ARM_NAMES) {
+    return ARM_NAMES[bit];
+  }
+  return NULL;
+}
+
 #if defined(__x86_64__)
 
 #include <cpuid.h>

@@ -52,6 +52,19 @@ static edgeq_status check_digest(char *detail, const artifact *file) {
   return EDGEQ_OK;
 }
 
+/* The first feature that is needed and missing is named; later ones mostly come with it. */
+static edgeq_status check_features(char *detail, const edgeq_trailer *trailer) {
+  const uint64_t missing = trailer->cpu_features & ~edgeq_host_cpu_features();
+  for (uint32_t bit = 0; bit < 64; bit++) {
+    if (missing >> bit & 1) {
+      const char *name = edgeq_cpu_feature_name(trailer->arch, bit);
+      return edgeq_fail(detail, EDGEQ_ERROR_CPU, "this CPU has no %s (bit %u of the feature mask)",
+                        name != NULL ? name : "feature of a newer edgeq", (unsigned)bit);
+    }
+  }
+  return EDGEQ_OK;
+}
+
 static edgeq_status check_trailer(char *detail, artifact *file, uint32_t flags) {
   const edgeq_trailer *trailer = &file->trailer;
   const int is_elf = file->size >= SELFMAG && memcmp(file->bytes, ELFMAG, SELFMAG) == 0;
@@ -81,12 +94,7 @@ static edgeq_status check_trailer(char *detail, artifact *file, uint32_t flags) 
     return edgeq_fail(detail, EDGEQ_ERROR_ARCH, "built for %s, this is %s", arch_name(trailer->arch),
                       arch_name(edgeq_host_arch()));
   }
-  const uint64_t missing = trailer->cpu_features & ~edgeq_host_cpu_features();
-  if (missing != 0) {
-    return edgeq_fail(detail, EDGEQ_ERROR_CPU, "missing CPU features, bits 0x%llx of artifact.h",
-                      (unsigned long long)missing);
-  }
-  return EDGEQ_OK;
+  return check_features(detail, trailer);
 }
 
 static int good_segment(const Elf64_Phdr *segment, uint64_t body, uint64_t page, uint64_t end_of_last) {

@@ -13,8 +13,8 @@ from edgeq.artifact import format as layout
 from edgeq.artifact.format import Golden, ModelImage, StepInfo, TensorInfo
 from edgeq.errors import CompileError
 
-# Waking and joining a thread costs about a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which
-# one core does roughly a hundred a nanosecond: below this much, a range isn't worth a thread of its own.
+# Waking and joining a thread costs a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which one
+# core does roughly a hundred a nanosecond: below this much, a range isn't worth a thread of its own.
 MIN_WORK_PER_THREAD = 150_000
 
 
@@ -69,9 +69,7 @@ def pack_image(image: ModelImage) -> bytearray:
     tensors = b"".join(_pack_tensor(tensor, strings) for tensor in [*image.inputs, *image.outputs])
     golden = [_pack_golden(vector, image) for vector in image.golden]
     manifest = json.dumps(image.manifest, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    weights = memoryview(np.ascontiguousarray(image.weights).reshape(-1).view(np.uint8)) if isinstance(
-        image.weights, np.ndarray
-    ) else memoryview(image.weights)
+    weights = np.frombuffer(image.weights, np.uint8).data if len(image.weights) else b""
     fields: dict[str, Any] = {
         "steps": blob.add(steps, 8),
         "tensors": blob.add(tensors, 8),
@@ -183,10 +181,12 @@ def tensor_problem(tensor: TensorInfo, arena_size: int) -> str | None:
     """Why `tensor` breaks the rules of artifact.h, or None. Also the reader's check."""
     if tensor.dtype not in layout.DTYPES:
         return f"dtype {tensor.dtype}"
-    if len(tensor.shape) > layout.MAX_RANK:
-        return f"rank {len(tensor.shape)} is above {layout.MAX_RANK}"
-    if any(not 1 <= size < 2**31 for size in tensor.shape):
+    if len(tensor.shape) > layout.MAX_RANK or any(not 1 <= size < 2**31 for size in tensor.shape):
         return f"shape {list(tensor.shape)}"
+    return _numbers_problem(tensor) or _place_problem(tensor, arena_size)
+
+
+def _numbers_problem(tensor: TensorInfo) -> str | None:
     strides = tensor.element_strides
     if len(strides) != len(tensor.shape) or any(not 0 <= stride < 2**31 for stride in strides):
         return f"strides {list(strides)}"
@@ -196,6 +196,10 @@ def tensor_problem(tensor: TensorInfo, arena_size: int) -> str | None:
         return f"scale {tensor.scale}, zero point {tensor.zero_point}"
     if tensor.storage_bias not in (0, 0x80) or (tensor.storage_bias and tensor.dtype != "int8"):
         return f"storage bias {tensor.storage_bias:#x} on {tensor.dtype}"
+    return None
+
+
+def _place_problem(tensor: TensorInfo, arena_size: int) -> str | None:
     if tensor.offset < 0 or tensor.offset % tensor.numpy_dtype.itemsize:
         return f"offset {tensor.offset} isn't a multiple of the item size"
     if tensor.offset + tensor.nbytes > arena_size:

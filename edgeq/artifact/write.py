@@ -61,7 +61,9 @@ def write_error(path: Path, error: OSError) -> EdgeqError:
         f"{path.name} can't be written",
         where=str(error.filename or path),
         why="there is no space left" if full else error.strerror or str(error),
-        hint="free some space, or choose another folder with -o" if full else "check that the folder exists and is yours",
+        hint="free some space, or choose another folder with -o"
+        if full
+        else "check that the folder is there and yours",
     )
 
 
@@ -166,7 +168,7 @@ def _with_trailer(
     )
     data += trailer[: -layout.DIGEST_SIZE]
     data += hashlib.blake2b(data, digest_size=layout.DIGEST_SIZE).digest()
-    weights = layout.IMAGE.unpack(packed)["weights_size"]
+    weights = layout.IMAGE.unpack(memoryview(packed))["weights_size"]
     return data, ArtifactSizes(len(data), code, weights, len(packed), image.arena_size)
 
 

@@ -192,6 +192,8 @@ EDGEQ_API edgeq_status edgeq_run_batch(edgeq_context *context, size_t runs, cons
 
 EDGEQ_API uint32_t edgeq_host_arch(void);           /* EDGEQ_ARCH_…, 0 if unknown */
 EDGEQ_API uint64_t edgeq_host_cpu_features(void);   /* bits as in edgeq_trailer.cpu_features */
+/* Name of one feature bit, such as "avx2"; NULL if there is no such bit. */
+EDGEQ_API const char *edgeq_cpu_feature_name(uint32_t arch, uint32_t bit);
 EDGEQ_API uint64_t edgeq_clock_ns(void);            /* monotonic */
 
 /* BLAKE2b (RFC 7693) without key, 32 bytes of output. */

@@ -1,0 +1,98 @@
+"""Builds the C runtime on demand: the library that Python loads, and `edgeq-run` for emulators. Cached by content."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+from edgeq.artifact.tools import run_tool, zig
+from edgeq.cache import cached_file, content_key
+from edgeq.errors import ToolError
+from edgeq.runtime.sources import runtime_root
+
+_FLAGS = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-math-errno", "-ffp-contract=off", "-g0"]
+# Loops over the caller's floats: worth the larger code that vectorizing makes of them.
+_VECTORIZED = {"convert.c"}
+# Linked into artifacts, not into the library.
+_NOT_LIBRARY = {"freestanding_mem.c"}
+
+
+def library_sources() -> list[Path]:
+    """The C files of the runtime library, in a fixed order."""
+    return sorted(path for path in (runtime_root() / "src").glob("*.c") if path.name not in _NOT_LIBRARY)
+
+
+def library() -> Path:
+    """The runtime as a shared library for this process, built if it isn't in the cache.
+
+    Raises:
+        ToolError: no C compiler, or it failed.
+    """
+    compiler = _host_compiler()
+    flags = [*_FLAGS, "-fPIC", "-fvisibility=hidden"]
+    return _build("libedgeq.so", compiler, flags, library_sources(), ["-shared", "-pthread", "-lm"])
+
+
+def runner(arch: str) -> Path:
+    """`edgeq-run` for `arch`, statically linked, so that an emulator needs no libraries of that architecture.
+
+    Raises:
+        ToolError: no cross compiler, or it failed.
+    """
+    tools = runtime_root() / "tools"
+    sources = [*library_sources(), *sorted(tools.glob("*.c"))]
+    return _build(f"edgeq-run-{arch}", _static_compiler(arch), _FLAGS, sources, ["-static", "-pthread", "-lm"])
+
+
+def _host_compiler() -> list[str]:
+    for name in ("cc", "gcc", "clang"):
+        found = shutil.which(name)
+        if found:
+            return [found]
+    found_zig = zig()
+    if found_zig:
+        return [str(found_zig), "cc"]
+    raise ToolError(
+        "no C compiler was found",
+        why="the runtime is built from its C sources on first use",
+        hint="install one (apt-get install gcc libc6-dev) or `pip install ziglang`",
+    )
+
+
+def _static_compiler(arch: str) -> list[str]:
+    names = [f"{arch}-linux-gnu-gcc"]
+    if arch == platform.machine():
+        names.append("gcc")
+    for name in names:
+        found = shutil.which(name)
+        if found:
+            return [found]
+    found_zig = zig()
+    if found_zig:
+        return [str(found_zig), "cc", "-target", f"{arch}-linux-musl"]
+    raise ToolError(
+        f"no C compiler for {arch} was found",
+        why=f"running {arch} artifacts under an emulator needs one",
+        hint=f"apt-get install gcc-{arch.replace('_', '-')}-linux-gnu, or `pip install ziglang`",
+    )
+
+
+def _build(name: str, compiler: list[str], flags: list[str], sources: list[Path], link: list[str]) -> Path:
+    root = runtime_root()
+    headers = [*sorted((root / "include" / "edgeq").glob("*.h")), *sorted((root / "src").glob("*.h"))]
+    headers += sorted((root / "tools").glob("*.h"))
+    content = [part for path in [*headers, *sources] for part in (path.name, path.read_bytes())]
+    key = content_key([name, *compiler, *flags, *link, *content])
+
+    def build(made: Path) -> None:
+        objects = []
+        for source in sources:
+            target = made.parent / f"{source.parent.name}-{source.stem}.o"
+            level = ["-O3"] if source.name in _VECTORIZED else []
+            include = [f"-I{root / 'include'}", f"-I{root / 'src'}"]
+            run_tool([*compiler, *flags, *level, *include, "-c", source, "-o", target], f"compiling {source.name}")
+            objects.append(target)
+        run_tool([*compiler, *objects, "-o", made, *link], f"linking {name}")
+
+    return cached_file("runtime", name, key, build)
