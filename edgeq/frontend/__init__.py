@@ -1,0 +1,9 @@
+"""The front end: read an ONNX file, check it, simplify it to a float graph."""
+
+from __future__ import annotations
+
+from edgeq.frontend.graph import FLOAT_DOMAIN, FloatGraph
+from edgeq.frontend.loader import load
+from edgeq.frontend.unary import UnaryFunction
+
+__all__ = ["FLOAT_DOMAIN", "FloatGraph", "UnaryFunction", "load"]

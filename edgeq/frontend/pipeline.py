@@ -1,0 +1,162 @@
+"""The order of the passes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes import PassManager, Sequential
+from onnx_ir.passes import common as stock
+
+from edgeq.errors import EdgeqError, ModelError
+from edgeq.frontend.passes.affine_to_depthwise import AffineToDepthwise
+from edgeq.frontend.passes.batchnorm_to_affine import BatchNormToAffine
+from edgeq.frontend.passes.binary_sums import BinarySums
+from edgeq.frontend.passes.canonical_matmul import CanonicalMatMul
+from edgeq.frontend.passes.checks import check_known_ops, check_static_graph, check_static_shapes
+from edgeq.frontend.passes.drop_noops import DropNoops
+from edgeq.frontend.passes.explicit_windows import ExplicitWindows
+from edgeq.frontend.passes.fold_affine import FoldAffine
+from edgeq.frontend.passes.fold_constants import FoldConstants
+from edgeq.frontend.passes.freeze_shapes import FreezeShapes
+from edgeq.frontend.passes.fuse_unary import FuseUnary
+from edgeq.frontend.passes.lift_1d import Lift1d
+from edgeq.frontend.passes.name_nodes import NameNodes
+from edgeq.frontend.passes.raise_opset import RaiseOpset
+from edgeq.frontend.passes.rewrite import Rewrite
+from edgeq.frontend.passes.take_off_qdq import TakeOffQdq
+from edgeq.frontend.passes.widen_floats import WidenFloats
+
+# Chains of folds end long before; a bound keeps a pair of passes that undo each other from looping.
+_ROUNDS = 8
+
+
+def simplify(
+    model: ir.Model, *, batch: int | None, shapes: Mapping[str, Sequence[int]] | None, notes: list[str], source: str
+) -> ir.Model:
+    """Bring a checked model into the form of the float graph, in place.
+
+    Args:
+        model: as read from the file.
+        batch: see `FreezeShapes`.
+        shapes: see `FreezeShapes`.
+        notes: gets a sentence for each decision a person should know.
+        source: the file's name, for messages.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: the model can't be brought into that form; the message says where and why.
+    """
+    with _quiet_libraries(), _translated_errors(source):
+        stock.InlinePass()(model)
+        stock.RemoveUnusedFunctionsPass()(model)
+        check_known_ops(model)
+        for name in [name for name in model.graph.opset_imports if name]:
+            del model.graph.opset_imports[name]
+        for step in (_prepare(batch, shapes), _clean_up()):
+            step(model)
+        check_static_graph(model)
+        check_static_shapes(model)
+        for step in (_reshape_the_graph(notes), _finish()):
+            step(model)
+        check_static_shapes(model)
+    return model
+
+
+def _prepare(batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Sequential:
+    return Sequential(
+        stock.RemoveInitializersFromInputsPass(),
+        RaiseOpset(),
+        stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        stock.TopologicalSortPass(),
+        stock.NameFixPass(),
+        NameNodes(),
+        WidenFloats(),
+        FreezeShapes(batch, shapes),
+    )
+
+
+def _clean_up() -> PassManager:
+    return PassManager(
+        [
+            FoldConstants(),
+            stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            stock.RemoveUnusedNodesPass(),
+            Rewrite(),
+            stock.IdentityEliminationPass(),
+            DropNoops(),
+            stock.RemoveUnusedNodesPass(),
+        ],
+        steps=_ROUNDS,
+        early_stop=True,
+    )
+
+
+def _reshape_the_graph(notes: list[str]) -> Sequential:
+    return Sequential(
+        TakeOffQdq(notes),
+        stock.RemoveUnusedNodesPass(),
+        ExplicitWindows(),
+        BinarySums(),
+        BatchNormToAffine(),
+        CanonicalMatMul(),
+        Lift1d(),
+        stock.CommonSubexpressionEliminationPass(),
+        PassManager(
+            [Rewrite(), DropNoops(), FoldAffine(), CanonicalMatMul(), stock.RemoveUnusedNodesPass()],
+            steps=_ROUNDS,
+            early_stop=True,
+        ),
+        AffineToDepthwise(),
+        FuseUnary(),
+    )
+
+
+def _finish() -> Sequential:
+    return Sequential(
+        stock.RemoveUnusedNodesPass(),
+        stock.DeduplicateInitializersPass(size_limit=1024),
+        stock.OutputFixPass(),
+        stock.TopologicalSortPass(),
+        stock.NameFixPass(),
+    )
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    # The libraries report what they leave undone through logging, with tracebacks; what matters of it the checks
+    # after the passes say better.
+    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _translated_errors(source: str) -> Iterator[None]:
+    """Passes wrap exceptions in PassError: dig our own ones out, and let nothing else through as a traceback."""
+    try:
+        yield
+    except EdgeqError:
+        raise
+    except Exception as error:  # whatever a strange file makes a library raise
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, EdgeqError):
+                raise cause from None
+            last, cause = cause, cause.__cause__
+        raise ModelError(
+            "The model can't be simplified",
+            where=source,
+            why=f"{type(last).__name__}: {' '.join(str(last).split())[:500]}",
+            hint="check the model with onnx.checker; if it is valid, please report it",
+        ) from error
