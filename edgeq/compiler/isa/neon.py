@@ -1,0 +1,76 @@
+"""aarch64: 128-bit registers of Advanced SIMD (Neon)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
+from edgeq.compiler.isa.lazy import tir
+
+
+class Neon(Isa):
+    """Narrowing instructions keep the order, and rounding shifts and saturation come built in."""
+
+    lanes = 4
+    group_sizes = (2, 1)
+    keeps_order = True
+
+    def join(self, parts: Sequence[Expr]) -> Expr:
+        """The parts one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        named = [tir.bind(part) for part in parts]
+        return tir.shuffle(named, range(sum(lanes_of(part) for part in parts)))
+
+    def shift_parameters(self, shift: IntArray) -> IntArray:
+        return -shift
+
+    def shift_right_by(self, acc: Expr, counts: Expr) -> Expr:
+        return tir.intrin("int32x4", "llvm.aarch64.neon.sshl.v4i32", acc, counts)
+
+    def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
+        return self.join([tir.intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", register) for register in group])
+
+    def multiply_high16(self, a: Expr, m: Expr) -> Expr:
+        lanes = lanes_of(a)
+        return tir.intrin(f"int16x{lanes}", f"llvm.aarch64.neon.sqrdmulh.v{lanes}i16", a, m)
+
+    def saturate8(self, value: Expr, unsigned: bool) -> Expr:
+        lanes = lanes_of(value)
+        if lanes == 4:
+            value = tir.shuffle([tir.bind(value)], [0, 1, 2, 3, 0, 1, 2, 3])
+        narrow = tir.intrin("int8x8", f"llvm.aarch64.neon.{'sqxtun' if unsigned else 'sqxtn'}.v8i8", value)
+        if lanes == 4:
+            narrow = tir.shuffle([tir.bind(narrow)], range(4))
+        return tir.reinterpret(f"uint8x{lanes}", narrow) if unsigned else narrow
+
+    def multiply_long16(self, a: Expr, b: Expr) -> Expr:
+        """s16x4 · s16x4 -> s32x4."""
+        return tir.intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", a, b)
+
+    def pair_sum(self, a: Expr, b: Expr, a_multiplier: int, b_multiplier: int) -> list[Expr]:
+        parts = lanes_of(a) // 4
+        ma, mb = self.splat(a_multiplier, "int16", 4), self.splat(b_multiplier, "int16", 4)
+        return [
+            self.multiply_long16(x, ma) + self.multiply_long16(y, mb)
+            for x, y in zip(self.split(a, parts), self.split(b, parts), strict=True)
+        ]
+
+    def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:
+        # The counts are 64-bit lanes: two little-endian words each.
+        return [multiplier, np.ascontiguousarray(-shift, dtype="<i8").view("<i4").astype(np.int64)]
+
+    def single(self, acc: Expr, load: Any) -> Expr:
+        multiplier, counts = load(0, 4), tir.reinterpret("int64x4", load(1, 8))
+        halves = []
+        for x, m, s in zip(self.split(acc, 2), self.split(multiplier, 2), self.split(counts, 2), strict=True):
+            product = tir.intrin("int64x2", "llvm.aarch64.neon.smull.v2i64", x, m)
+            rounded = tir.intrin("int64x2", "llvm.aarch64.neon.srshl.v2i64", product, s)
+            halves.append(tir.intrin("int32x2", "llvm.aarch64.neon.sqxtn.v2i32", rounded))
+        return self.join(halves)
+
+    def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
+        return self.add_saturating(value, self.splat(zero_point, "int32", 4))

@@ -1,0 +1,136 @@
+"""x86-64: 256-bit registers of AVX2 and 512-bit registers of AVX-512 (F, BW, DQ, VL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
+from edgeq.compiler.isa.lazy import tir
+
+# `single` keeps the upper 32 bits of the product, so its shift must be at least 33 (the rounding constant then lies in
+# the upper half); smaller shifts scale the clamped accumulator up. Below 13 every accumulator but 0 saturates any
+# 16-bit output, so that 13 gives the same result.
+_SINGLE_SHIFT, _SATURATING_SHIFT = 33, 13
+
+
+class X86(Isa):
+    """What AVX2 and AVX-512 share: packing works within 128-bit lanes, so pack order interleaves two registers."""
+
+    group_sizes = (2, 1)
+
+    def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:
+        effective = np.maximum(shift, _SATURATING_SHIFT)
+        left = np.maximum(_SINGLE_SHIFT - effective, 0)
+        right = effective + left - 32
+        rounding = np.left_shift(np.int64(1), right - 1)
+        odd = np.zeros_like(multiplier)
+        odd[0::2] = multiplier[1::2]
+        return [low, high, left, multiplier, odd, rounding, right]
+
+    def single(self, acc: Expr, load: Any) -> Expr:
+        op, lanes = tir.tirx.op, self.lanes
+        low, high, left, even_m, odd_m, rounding, right = [load(section, lanes) for section in range(7)]
+        x = tir.bind(op.shift_left(self.smin(self.smax(acc, low), high), left))
+        wide, half = f"int64x{lanes // 2}", self.splat(32, "int64", lanes // 2)
+
+        def low_half(value: Expr) -> Expr:
+            # Sign extension of the low 32 bits; with the multiplication it becomes one vpmuldq.
+            return op.shift_right(op.shift_left(tir.reinterpret(wide, value), half), half)
+
+        even = tir.bind(tir.reinterpret(f"int32x{lanes}", low_half(x) * low_half(even_m)))
+        shifted = op.shift_right(tir.reinterpret(wide, x), half)
+        odd = tir.bind(tir.reinterpret(f"int32x{lanes}", shifted * low_half(odd_m)))
+        picks = [lane + 1 if lane % 2 == 0 else lanes + lane for lane in range(lanes)]
+        upper = tir.shuffle([even, odd], picks)
+        return op.shift_right(upper + rounding, right)
+
+    def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
+        # `single` clamped the accumulator, so its result lies near the output's range: no saturation needed.
+        return value + self.splat(zero_point, "int32", self.lanes)
+
+    def interleave(self, a: Expr, b: Expr) -> list[Expr]:
+        """a0, b0, a1, b1 … : one vector for a single register's lanes, else low and high parts of each 128-bit lane."""
+        lanes = lanes_of(a)
+        a, b = tir.bind(a), tir.bind(b)
+        if lanes == self.lanes:
+            return [tir.shuffle([a, b], [x for i in range(lanes) for x in (i, lanes + i)])]
+        chunks = range(0, lanes, 8)
+        return [
+            tir.shuffle([a, b], [x for c in chunks for i in range(c + part, c + part + 4) for x in (i, lanes + i)])
+            for part in (0, 4)
+        ]
+
+    def multiply_add(self, a: Expr, b: Expr) -> Expr:
+        """Products of s16 lanes, neighbours summed to s32 (pmaddwd), one register."""
+        raise NotImplementedError
+
+    def pair_sum(self, a: Expr, b: Expr, a_multiplier: int, b_multiplier: int) -> list[Expr]:
+        pair = (a_multiplier & 0xFFFF) | (b_multiplier & 0xFFFF) << 16
+        signed = pair - 2**32 if pair >= 2**31 else pair
+        multipliers = tir.reinterpret(f"int16x{2 * self.lanes}", self.splat(signed, "int32", self.lanes))
+        return [self.multiply_add(pairs, multipliers) for pairs in self.interleave(a, b)]
+
+
+class Avx2(X86):
+    """256-bit registers."""
+
+    lanes = 8
+
+    def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
+        if len(group) == 1:
+            low, high = self.split(group[0], 2)
+            return tir.intrin("int16x8", "llvm.x86.sse2.packssdw.128", low, high)
+        packed = tir.intrin("int16x16", "llvm.x86.avx2.packssdw", *group)
+        if not natural:
+            return packed
+        return tir.shuffle([tir.bind(packed)], [*range(4), *range(8, 12), *range(4, 8), *range(12, 16)])
+
+    def multiply_high16(self, a: Expr, m: Expr) -> Expr:
+        if lanes_of(a) == 8:
+            return tir.intrin("int16x8", "llvm.x86.ssse3.pmul.hr.sw.128", a, m)
+        return tir.intrin("int16x16", "llvm.x86.avx2.pmul.hr.sw", a, m)
+
+    def saturate8(self, value: Expr, unsigned: bool) -> Expr:
+        lanes = lanes_of(value)
+        halves = self.split(value, 2) if lanes == 16 else [tir.bind(value)] * 2
+        name = "llvm.x86.sse2.packuswb.128" if unsigned else "llvm.x86.sse2.packsswb.128"
+        packed = tir.intrin("int8x16", name, *halves)
+        if lanes == 8:
+            packed = tir.shuffle([tir.bind(packed)], range(8))
+        return tir.reinterpret(f"uint8x{lanes}", packed) if unsigned else packed
+
+    def multiply_add(self, a: Expr, b: Expr) -> Expr:
+        return tir.intrin("int32x8", "llvm.x86.avx2.pmadd.wd", a, b)
+
+
+class Avx512(X86):
+    """512-bit registers."""
+
+    lanes = 16
+
+    def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
+        if len(group) == 1:
+            low, high = self.splat(-32768, "int32", 16), self.splat(32767, "int32", 16)
+            return tir.cast("int16x16", self.smin(self.smax(group[0], low), high))
+        packed = tir.intrin("int16x32", "llvm.x86.avx512.packssdw.512", *group)
+        if not natural:
+            return packed
+        quads = [0, 2, 4, 6, 1, 3, 5, 7]
+        return tir.shuffle([tir.bind(packed)], [4 * quad + i for quad in quads for i in range(4)])
+
+    def multiply_high16(self, a: Expr, m: Expr) -> Expr:
+        if lanes_of(a) == 16:
+            return tir.intrin("int16x16", "llvm.x86.avx2.pmul.hr.sw", a, m)
+        return tir.intrin("int16x32", "llvm.x86.avx512.pmul.hr.sw.512", a, m)
+
+    def saturate8(self, value: Expr, unsigned: bool) -> Expr:
+        lanes = lanes_of(value)
+        low, high = (0, 255) if unsigned else (-128, 127)
+        value = self.smin(self.smax(value, self.splat(low, "int16", lanes)), self.splat(high, "int16", lanes))
+        return tir.cast(f"uint8x{lanes}" if unsigned else f"int8x{lanes}", value)
+
+    def multiply_add(self, a: Expr, b: Expr) -> Expr:
+        return tir.intrin("int32x16", "llvm.x86.avx512.pmaddw.d.512", a, b)
