@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+from edgeq.frontend.arrays import Array, Float64
+
 Operands = Sequence["Array | None"]
 Attributes = Mapping[str, object]
 Evaluator = Callable[[Operands, Attributes], Array]
@@ -25,7 +25,7 @@ def _number(attributes: Attributes, name: str, default: float) -> float:
     return float(value) if isinstance(value, (int, float)) else default
 
 
-def _x(operands: Operands) -> npt.NDArray[np.float64]:
+def _x(operands: Operands) -> Float64:
     operand = operands[0]
     assert operand is not None
     return operand.astype(np.float64)
@@ -38,7 +38,7 @@ def _both(operands: Operands) -> tuple[Array, Array]:
     return left, right
 
 
-def _unary(function: Callable[[npt.NDArray[np.float64]], Array]) -> Evaluator:
+def _unary(function: Callable[[Float64], Array]) -> Evaluator:
     return lambda operands, attributes: function(_x(operands))
 
 
@@ -46,21 +46,26 @@ def _binary(function: Callable[..., Array]) -> Evaluator:
     return lambda operands, attributes: function(*_both(operands))
 
 
-def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _sigmoid(x: Float64) -> Float64:
     # Both branches keep exp's argument at or under zero: no overflow for any input.
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+    result: Float64 = np.where(x >= 0, 1.0, small) / (1.0 + small)
+    return result
 
 
-def _softplus(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.logaddexp(0.0, x)
+def _softplus(x: Float64) -> Float64:
+    result: Float64 = np.logaddexp(0.0, x)
+    return result
 
 
 def _gelu(operands: Operands, attributes: Attributes) -> Array:
     x = _x(operands)
     if attributes.get("approximate", "none") == "tanh":
-        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))
+        bell: Array = np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))
+    else:
+        bell = _erf(x / math.sqrt(2.0))
+    result: Array = 0.5 * x * (1.0 + bell)
+    return result
 
 
 def _clip(operands: Operands, attributes: Attributes) -> Array:
@@ -128,7 +133,9 @@ def _fold(function: Callable[[Array, Array], Array]) -> Evaluator:
 def _where(operands: Operands, attributes: Attributes) -> Array:
     condition, left, right = operands
     assert condition is not None
-    return np.where(condition, left, right)  # type: ignore[arg-type]
+    assert left is not None
+    assert right is not None
+    return np.where(condition, left, right)
 
 
 EVALUATORS: dict[str, Evaluator] = {
@@ -166,7 +173,7 @@ EVALUATORS: dict[str, Evaluator] = {
     "Mish": _unary(lambda x: x * np.tanh(_softplus(x))),
     "Mul": _binary(np.multiply),
     "Neg": _unary(np.negative),
-    "Not": lambda operands, attributes: np.logical_not(operands[0]),  # type: ignore[arg-type]
+    "Not": _unary(np.logical_not),
     "Or": _binary(np.logical_or),
     "PRelu": _prelu,
     "Pow": _binary(np.power),

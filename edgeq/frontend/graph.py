@@ -13,9 +13,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgeq.errors import DataError, ModelError
-from edgeq.frontend.passes._util import describe
+from edgeq.frontend.arrays import Array
+from edgeq.frontend.editing import describe
 from edgeq.frontend.regions import lone_region
-from edgeq.frontend.unary import Array, Step, UnaryFunction, operand_axis
+from edgeq.frontend.unary import Step, UnaryFunction, operand_axis
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -146,12 +147,11 @@ class FloatGraph:
         unknown = sorted(set(inputs) - set(expected))
         missing = sorted(set(expected) - set(inputs))
         if unknown or missing:
+            wrong = [("unknown", unknown), ("missing", missing)]
             raise DataError(
                 f"The model's inputs are {', '.join(sorted(expected))}",
                 where=self.source,
-                why="; ".join(
-                    f"{label} {', '.join(names)}" for label, names in (("unknown", unknown), ("missing", missing)) if names
-                ),
+                why="; ".join(f"{label}: {', '.join(names)}" for label, names in wrong if names),
             )
         return {name: self._feed(value, inputs[name]) for name, value in expected.items()}
 
@@ -219,6 +219,4 @@ def _function_of(function: ir.Function, call: ir.Node) -> UnaryFunction:
         steps.append(Step(node.op_type, operands, attributes, node.outputs[0].name))
     _, axis = operand_axis([array.shape for array in constants.values()], shape)
     channels = None if axis is None else shape[axis]
-    return UnaryFunction(
-        function.inputs[0].name, function.outputs[0].name, tuple(steps), len(shape), axis, channels
-    )
+    return UnaryFunction(function.inputs[0].name, function.outputs[0].name, tuple(steps), len(shape), axis, channels)

@@ -11,11 +11,11 @@ from onnx_ir.passes import PassManager, Sequential
 from onnx_ir.passes import common as stock
 
 from edgeq.errors import EdgeqError, ModelError
+from edgeq.frontend.checks import check_known_ops, check_static_graph, check_static_shapes
 from edgeq.frontend.passes.affine_to_depthwise import AffineToDepthwise
 from edgeq.frontend.passes.batchnorm_to_affine import BatchNormToAffine
 from edgeq.frontend.passes.binary_sums import BinarySums
 from edgeq.frontend.passes.canonical_matmul import CanonicalMatMul
-from edgeq.frontend.passes.checks import check_known_ops, check_static_graph, check_static_shapes
 from edgeq.frontend.passes.drop_noops import DropNoops
 from edgeq.frontend.passes.explicit_windows import ExplicitWindows
 from edgeq.frontend.passes.fold_affine import FoldAffine

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import google.protobuf.message
 import onnx
 import onnx.checker
 import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgeq.errors import ModelError
 
@@ -65,7 +65,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
-    except google.protobuf.message.DecodeError as error:
+    except DecodeError as error:
         # ONNX files start with field 1, the IR version.
         if data[0] == 0x08:
             raise ModelError(
@@ -73,7 +73,7 @@ def _parse(path: Path) -> onnx.ModelProto:
             ) from error
         raise ModelError(f"{path.name} is not an ONNX file", where=where, hint=_looks_like(data)) from error
     if not proto.HasField("graph"):
-        raise ModelError(f"{path.name} is not an ONNX file", where=where, why="it holds no graph", hint=_looks_like(data))
+        raise ModelError(f"{path.name} is not an ONNX file", where=where, why="no graph in it", hint=_looks_like(data))
     if not proto.opset_import:
         raise ModelError(
             f"{path.name} is truncated or damaged", where=where, why="it names no opset", hint=_EXPORT_HINT

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from edgeq.frontend.arrays import Array
+from edgeq.frontend.editing import constant, is_op, only_use, per_axis, static_shape
 from edgeq.frontend.elementwise import EVALUATORS
-from edgeq.frontend.passes._util import constant, is_op, only_use, per_axis, static_shape
-from edgeq.frontend.unary import Array, Step, UnaryFunction, operand_axis
+from edgeq.frontend.unary import Step, UnaryFunction, operand_axis
 
 # Ops that read one dynamic tensor by definition: alone, they are as good as a function of one op.
-ONE_INPUT_OPS = frozenset(EVALUATORS) - frozenset(
-    ["Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Not", "Or", "Pow", "Sub", "Where"]
-)
+_SEVERAL_INPUTS = ("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min")
+ONE_INPUT_OPS = frozenset(EVALUATORS) - {*_SEVERAL_INPUTS, "Mul", "Or", "Pow", "Sub", "Where"}
 _AFFINE_OPS = frozenset({"Add", "Sub", "Mul", "Div", "Neg"})
 
 
@@ -85,12 +85,21 @@ def find_regions(graph: ir.Graph) -> list[Region]:
         finder.cuts |= cuts
 
 
+def computed_elementwise(graph: ir.Graph) -> set[ir.Value]:
+    """Values inside (or at the end of) an elementwise sub-graph: a table will make them."""
+    finder = _Finder(list(graph))
+    finder.assign(keep_biases=True)
+    return set(finder.base_of)
+
+
 def is_matmul_bias(node: ir.Node) -> bool:
     """True for the Add that is the bias of a MatMul with constant weights."""
     if not is_op(node, "Add"):
         return False
     for value, other in (node.inputs, reversed(node.inputs)):
-        producer = value.producer() if value is not None else None
+        if value is None:
+            continue
+        producer = value.producer()
         bias, shape = constant(other), static_shape(value)
         if bias is None or shape is None or not is_op(producer, "MatMul") or only_use(value) is not node:
             continue

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.frontend.elementwise import EVALUATORS, Array
-
-Float64 = npt.NDArray[np.float64]
+from edgeq.frontend.arrays import Array, Float64
+from edgeq.frontend.elementwise import EVALUATORS
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ class UnaryFunction:
         shape[0], shape[self.axis + 1] = spread.shape
         with np.errstate(all="ignore"):
             result = self._run(spread.reshape(shape), scalars=False)
-        return np.broadcast_to(result, shape).reshape(spread.shape).T.astype(np.float64)
+        per_channel: Float64 = np.broadcast_to(result, shape).reshape(spread.shape).T.astype(np.float64)
+        return per_channel
 
     def _run(self, x: Float64, *, scalars: bool) -> Array:
         values: dict[str, Array] = {self.input: x}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import initializer, make_node, replace_node, static_shape
+from edgeq.frontend.editing import initializer, make_node, replace_node, static_shape
 from edgeq.frontend.regions import Region, find_regions
 
 

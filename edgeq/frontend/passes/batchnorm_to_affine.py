@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.errors import UnsupportedOpError
-from edgeq.frontend.passes._util import (
+from edgeq.frontend.editing import (
     NodePass,
     constant_input,
     describe,
@@ -17,7 +17,7 @@ from edgeq.frontend.passes._util import (
     real,
     replace_node,
     static_shape,
-)  # fmt: skip
+)
 
 
 class BatchNormToAffine(NodePass):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import NodePass, initializer, is_op, make_node, replace_node, static_shape, supersede
+from edgeq.frontend.editing import NodePass, initializer, is_op, make_node, replace_node, static_shape, supersede
 
 _BINARY = {"Sum": "Add", "Mean": "Add", "Max": "Max", "Min": "Min"}
 

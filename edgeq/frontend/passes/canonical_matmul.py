@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import (
-    Array,
+from edgeq.frontend.arrays import Array
+from edgeq.frontend.editing import (
     NodePass,
     constant,
     constant_input,
@@ -18,9 +18,9 @@ from edgeq.frontend.passes._util import (
     real,
     replace_node,
     static_shape,
-)  # fmt: skip
-from edgeq.frontend.passes.weights import quantized, weight_array
+)
 from edgeq.frontend.regions import is_matmul_bias
+from edgeq.frontend.weights import quantized, weight_array
 
 
 class CanonicalMatMul(NodePass):

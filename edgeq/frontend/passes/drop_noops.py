@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import (
+from edgeq.frontend.editing import (
     NodePass,
     constant_input,
     initializer,
@@ -15,7 +17,8 @@ from edgeq.frontend.passes._util import (
     replace_node,
     static_shape,
     supersede,
-)  # fmt: skip
+    text,
+)
 
 
 class DropNoops(NodePass):
@@ -38,37 +41,55 @@ class DropNoops(NodePass):
 
 
 def _moves_nothing(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    if before != after:
+    if before != after or node.inputs[0] is None:
         return False
-    if is_op(node, "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Identity"):
-        return True
-    if is_op(node, "Concat"):
-        return len(node.inputs) == 1
-    if is_op(node, "Split"):
-        return len(node.outputs) == 1
-    if is_op(node, "Slice"):
-        steps = constant_input(node, 4)
-        return len(node.inputs) < 5 or (steps is not None and bool((steps == 1).all()))
-    if is_op(node, "Pad"):
-        pads = constant_input(node, 1)
-        return pads is not None and not pads.any()
-    if is_op(node, "Resize"):
-        # roi only matters to tf_crop_and_resize, which could crop and enlarge to the same size.
-        return "coordinate_transformation_mode" not in node.attributes or (
-            node.attributes["coordinate_transformation_mode"].as_string() != "tf_crop_and_resize"
-        )
-    if is_op(node, "Cast"):
-        return node.inputs[0].dtype == node.outputs[0].dtype and node.inputs[0].dtype is not None
-    if is_op(node, "Transpose"):
-        perm = ints(node, "perm", range(len(before))[::-1])
-        return [k for k in perm if before[k] != 1] == [k for k, dim in enumerate(before) if dim != 1]
-    return False
+    if node.op_type in _WHEN:
+        return _WHEN[node.op_type](node, before)
+    return is_op(node, "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Identity")
+
+
+def _steps_forward(node: ir.Node, before: tuple[int, ...]) -> bool:
+    steps = constant_input(node, 4)
+    return len(node.inputs) < 5 or (steps is not None and bool((steps == 1).all()))
+
+
+def _pads_nothing(node: ir.Node, before: tuple[int, ...]) -> bool:
+    pads = constant_input(node, 1)
+    return pads is not None and not pads.any()
+
+
+def _crops_nothing(node: ir.Node, before: tuple[int, ...]) -> bool:
+    # tf_crop_and_resize could crop and enlarge to the same size.
+    return text(node, "coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize"
+
+
+def _keeps_dtype(node: ir.Node, before: tuple[int, ...]) -> bool:
+    source = node.inputs[0]
+    return source is not None and source.dtype is not None and source.dtype == node.outputs[0].dtype
+
+
+def _keeps_order(node: ir.Node, before: tuple[int, ...]) -> bool:
+    """True if the dimensions larger than 1 stay in their order."""
+    perm = ints(node, "perm", range(len(before))[::-1])
+    return [k for k in perm if before[k] != 1] == [k for k, dim in enumerate(before) if dim != 1]
+
+
+# When these, at equal shapes, do nothing.
+_WHEN: dict[str, Callable[[ir.Node, tuple[int, ...]], bool]] = {
+    "Cast": _keeps_dtype,
+    "Concat": lambda node, before: len(node.inputs) == 1,
+    "Pad": _pads_nothing,
+    "Resize": _crops_nothing,
+    "Slice": _steps_forward,
+    "Split": lambda node, before: len(node.outputs) == 1,
+    "Transpose": _keeps_order,
+}
 
 
 def _as_reshape(graph: ir.Graph, node: ir.Node, before: tuple[int, ...]) -> bool:
-    perm = ints(node, "perm", range(len(before))[::-1])
-    if [k for k in perm if before[k] != 1] != [k for k, dim in enumerate(before) if dim != 1]:
+    if not _keeps_order(node, before):
         return False
+    perm = ints(node, "perm", range(len(before))[::-1])
     _reshape(graph, node, node.inputs[0], [before[k] for k in perm])
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import NodePass, integer, ints, is_op, static_shape, text
+from edgeq.frontend.editing import NodePass, integer, ints, is_op, static_shape, text
 
 _WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
@@ -49,9 +49,7 @@ def _kernel(node: ir.Node) -> list[int] | None:
     return None if weight is None else list(weight[2:])
 
 
-def _pads(
-    node: ir.Node, x: tuple[int, ...], y: tuple[int, ...], reach: list[int], strides: list[int]
-) -> list[int]:
+def _pads(node: ir.Node, x: tuple[int, ...], y: tuple[int, ...], reach: list[int], strides: list[int]) -> list[int]:
     mode = text(node, "auto_pad", "NOTSET")
     given = ints(node, "pads", [0] * (2 * len(x)))
     transposed = is_op(node, "ConvTranspose")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import (
-    Float64,
+from edgeq.frontend.affine import Affine, affine_of
+from edgeq.frontend.arrays import Float64
+from edgeq.frontend.editing import (
     NodePass,
     constant,
     constant_input,
@@ -19,10 +20,9 @@ from edgeq.frontend.passes._util import (
     per_axis,
     static_shape,
     supersede,
-)  # fmt: skip
-from edgeq.frontend.passes.affine import Affine, affine_of
-from edgeq.frontend.passes.weights import quantized, scale_weight, set_weight, weight_array
-from edgeq.frontend.regions import is_matmul_bias
+)
+from edgeq.frontend.regions import computed_elementwise, is_matmul_bias
+from edgeq.frontend.weights import quantized, scale_weight, set_weight, weight_array
 
 
 class FoldAffine(NodePass):
@@ -33,12 +33,23 @@ class FoldAffine(NodePass):
     All products are formed in float64.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: set[ir.Value] = set()
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Visit every node; what belongs to a table stays with it (the 0.5 at the end of GELU costs nothing there)."""
+        self.tables = computed_elementwise(model.graph)
+        return super().call(model)
+
     def visit(self, graph: ir.Graph, node: ir.Node) -> bool:
         """Look at one node."""
         affine = affine_of(node)
         if affine is None:
             return False
-        return _fold_behind(graph, node, affine) or _fold_in_front(graph, node, affine)
+        return _fold_behind(graph, node, affine) or (
+            affine.x not in self.tables and _fold_in_front(graph, node, affine)
+        )
 
 
 def _fold_behind(graph: ir.Graph, node: ir.Node, affine: Affine) -> bool:

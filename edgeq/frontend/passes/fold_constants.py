@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.optimizer import _constant_folding
 
-from edgeq.frontend.passes._util import constant, initializer, integer, is_op, static_shape
+from edgeq.frontend.editing import constant, initializer, integer, is_op, static_shape
 
 # Weights of the largest edge models stay under it; what a hostile file could ask for doesn't.
 _MAX_ELEMENTS = 1 << 26

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.elementwise import EVALUATORS
+from edgeq.frontend.arrays import Float64
+from edgeq.frontend.editing import replace_node
 from edgeq.frontend.graph import FLOAT_DOMAIN
-from edgeq.frontend.passes._util import replace_node
 from edgeq.frontend.regions import ONE_INPUT_OPS, Region, find_regions
-from edgeq.frontend.unary import Float64, UnaryFunction
+from edgeq.frontend.unary import Step, UnaryFunction
 
 LABEL_KEY = "edgeq.label"
 
@@ -54,9 +56,7 @@ class FuseUnary(ir.passes.InPlacePass):  # type: ignore[misc]
     ) -> None:
         last = region.exit.producer()
         assert last is not None
-        call = ir.node(
-            function.name, [replaced.get(region.base, region.base)], domain=FLOAT_DOMAIN, name=last.name
-        )
+        call = ir.node(function.name, [replaced.get(region.base, region.base)], domain=FLOAT_DOMAIN, name=last.name)
         call.metadata_props[LABEL_KEY] = label
         replaced[region.exit] = call.outputs[0]
         replace_node(graph, last, [call])
@@ -77,8 +77,6 @@ def label_of(function: UnaryFunction, region: Region) -> str:
 
 
 def _op(op_type: str, **attributes: object) -> UnaryFunction:
-    from edgeq.frontend.unary import Step
-
     return UnaryFunction("x", "y", (Step(op_type, ("x",), attributes, "y"),), 1, None, None)
 
 
@@ -86,7 +84,7 @@ def _quick_gelu(x: Float64) -> Float64:
     return x * _op("Sigmoid")(1.702 * x)
 
 
-_KNOWN = {
+_KNOWN: dict[str, Callable[[Float64], Float64]] = {
     "SiLU": _op("Swish"),
     "GELU": _op("Gelu"),
     "GELU(tanh)": _op("Gelu", approximate="tanh"),
@@ -114,10 +112,11 @@ def _signature(function: UnaryFunction) -> tuple[object, ...]:
     def operand(item: object) -> object:
         return (item.dtype.str, item.shape, item.tobytes()) if isinstance(item, np.ndarray) else item
 
-    return tuple(
+    steps = [
         (step.op, tuple(map(operand, step.operands)), tuple(sorted((k, repr(v)) for k, v in step.attributes.items())))
         for step in function.steps
-    ) + (function.axis, function.rank)
+    ]
+    return (*steps, function.axis, function.rank)
 
 
 def _build(function: UnaryFunction, number: int, opset: int) -> ir.Function:
@@ -125,7 +124,6 @@ def _build(function: UnaryFunction, number: int, opset: int) -> ir.Function:
     values: dict[str, ir.Value] = {function.input: source}
     nodes: list[ir.Node] = []
     for step in function.steps:
-        assert step.op in EVALUATORS
         operands: list[ir.Value | None] = []
         for index, operand in enumerate(step.operands):
             if isinstance(operand, np.ndarray):

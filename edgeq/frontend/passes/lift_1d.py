@@ -8,9 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.errors import UnsupportedOpError
-from edgeq.frontend.elementwise import EVALUATORS
-from edgeq.frontend.passes._util import (
-    Float64,
+from edgeq.frontend.arrays import Float64
+from edgeq.frontend.editing import (
     NodePass,
     constant,
     constant_input,
@@ -22,8 +21,9 @@ from edgeq.frontend.passes._util import (
     make_node,
     replace_node,
     static_shape,
-)  # fmt: skip
-from edgeq.frontend.passes.weights import quantized, weight_array
+)
+from edgeq.frontend.elementwise import EVALUATORS
+from edgeq.frontend.weights import quantized, weight_array
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
@@ -93,9 +93,13 @@ def _lifted_weight(graph: ir.Graph, new: list[ir.Node], node: ir.Node, weight: F
     operands = [initializer(graph, name, q[:, :, None]), *dequantize.inputs[1:]]
     new.append(
         make_node(
-            "DequantizeLinear", operands, name=f"{dequantize.name}.lifted", shape=(*q.shape[:2], 1, q.shape[2]),
-            dtype=ir.DataType.FLOAT, attributes={"axis": axis % q.ndim},
-        )  # fmt: skip
+            "DequantizeLinear",
+            operands,
+            name=f"{dequantize.name}.lifted",
+            shape=(*q.shape[:2], 1, q.shape[2]),
+            dtype=ir.DataType.FLOAT,
+            attributes={"axis": axis % q.ndim},
+        )
     )
     return new[-1].outputs[0]
 
@@ -150,5 +154,3 @@ def _sink(graph: ir.Graph, node: ir.Node) -> bool:
     new = make_node(node.op_type, inputs, name=node.name, shape=lifted_shape, dtype=dtype, attributes=attributes)
     replace_node(graph, node, [new, _reshape(graph, new.outputs[0], out, f"{node.name}.as_sequence")])
     return True
-
-

@@ -7,7 +7,7 @@ import onnx.defs
 import onnx_ir as ir
 
 from edgeq.errors import ModelError, UnsupportedOpError
-from edgeq.frontend.passes._util import describe, initializer, ints, is_op
+from edgeq.frontend.editing import describe, initializer, ints, is_op
 
 OLDEST_OPSET = 13
 # From opset 18 on the axes of every reduction are an input, and Split names its number of outputs.

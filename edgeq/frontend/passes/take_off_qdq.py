@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import Array, NodePass, constant, initializer, is_op, only_use, supersede
-from edgeq.frontend.passes.weights import quantized, weight_array
+from edgeq.frontend.arrays import Array
+from edgeq.frontend.editing import NodePass, constant, initializer, is_op, only_use, supersede
+from edgeq.frontend.weights import quantized, weight_array
 
 SCALE_KEY, ZERO_POINT_KEY, DTYPE_KEY = "edgeq.scale", "edgeq.zero_point", "edgeq.dtype"
 _WEIGHT_READERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")

@@ -6,11 +6,9 @@ import abc
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-Array = npt.NDArray[np.generic]
-Float64 = npt.NDArray[np.float64]
+from edgeq.frontend.arrays import Array, Float64
 
 
 class NodePass(ir.passes.InPlacePass):  # type: ignore[misc]
@@ -92,7 +90,7 @@ def make_node(
 
 
 def replace_node(graph: ir.Graph, node: ir.Node, new_nodes: Sequence[ir.Node]) -> None:
-    """Put `new_nodes` in the place of a node with one output; the last one's output takes over name, shape and metadata."""
+    """Put `new_nodes` in the place of a node with one output; the last output takes over name, shape, metadata."""
     old, new = node.outputs[0], new_nodes[-1].outputs[0]
     graph.insert_before(node, new_nodes)
     _take_over(old, new)

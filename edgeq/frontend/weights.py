@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import Array, Float64, constant, initializer, integer, is_op
+from edgeq.frontend.arrays import Array, Float64
+from edgeq.frontend.editing import constant, initializer, integer, is_op
 
 
 def dequantize(q: Array, scale: Array, zero_point: Array | None, axis: int) -> Float64:

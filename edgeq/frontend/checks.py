@@ -9,7 +9,7 @@ import onnx.defs
 import onnx_ir as ir
 
 from edgeq.errors import ModelError, UnsupportedOpError
-from edgeq.frontend.passes._util import describe, static_shape
+from edgeq.frontend.editing import describe, static_shape
 
 # The ops the toolchain takes from ONNX to an artifact (shape arithmetic that folds comes on top).
 SUPPORTED_OPS = (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.passes._util import Float64, constant, is_op, static_shape
+from edgeq.frontend.arrays import Float64
+from edgeq.frontend.editing import constant, is_op, static_shape
 
 
 @dataclass(frozen=True)
