@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from edgeq.cli import units
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Wide enough for every table where the output is a file or a pipe and has no width of its own.
 PIPE_WIDTH = 132
+
+OBSERVERS = ["l2.4", "minmax", "moving-average", "percentile", "mse", "entropy"]
 
 
 def output_options(function: F) -> F:
@@ -54,31 +59,39 @@ def shape_options(function: F) -> F:
 
 def calibration_options(function: F) -> F:
     """How a float model is quantized: data, observer, policy."""
-    function = click.option("--seed", type=int, default=0, show_default=True, help="Seed of `--calib random`.")(
-        function
+    options = (
+        click.option(
+            "--calib",
+            metavar="PATH|random",
+            help=".npz, .npy, a folder of .npy or of images; `random` for a first look at speed and size.",
+        ),
+        click.option(
+            "--preprocess",
+            metavar="SPEC",
+            help="For images: YAML (a file, or the text) with size, crop, scale, mean, std, layout, color.",
+        ),
+        click.option(
+            "--samples", type=click.IntRange(min=1), help="Calibrate on at most this many samples (default: all)."
+        ),
+        click.option(
+            "--observer", type=click.Choice(OBSERVERS), help="How ranges are chosen from the data (default: l2.4)."
+        ),
+        click.option("--policy", type=click.Path(), metavar="FILE", help="YAML: bits and forms for each layer."),
+        click.option("--allow-float", is_flag=True, help="Accept float islands where an op has no integer form."),
+        click.option("--seed", type=int, help="Seed of `--calib random` (default 0)."),
     )
-    function = click.option(
-        "--allow-float", is_flag=True, help="Accept float islands where an op has no integer form."
-    )(function)
-    function = click.option(
-        "--policy", type=click.Path(), metavar="FILE", help="Policy (YAML): bits and forms per layer."
-    )(function)
-    function = click.option(
-        "--observer",
-        type=click.Choice(["minmax", "moving_average", "percentile", "mse", "l2.4", "entropy"]),
-        help="How ranges are chosen from calibration data (default l2.4).",
-    )(function)
-    function = click.option(
-        "--samples", type=click.IntRange(min=1), help="Calibrate on at most this many samples (default: all)."
-    )(function)
-    function = click.option(
-        "--preprocess", metavar="SPEC", help="For a folder of images: a YAML file, or its text, with size, mean, std …"
-    )(function)
-    return click.option(
-        "--calib",
-        metavar="PATH|random",
-        help=".npz, .npy, a folder of .npy or of images; `random` for a first look at speed and size.",
-    )(function)
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Options of `calibration_options` and `shape_options` as arguments of the API; what wasn't given is left out."""
+    chosen = dict(given)
+    shapes = parse_shapes(chosen.pop("shapes", ()))
+    if shapes:
+        chosen["shapes"] = shapes
+    return {name: value for name, value in chosen.items() if value is not None and value is not False}
 
 
 def parse_shapes(shapes: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -160,11 +173,37 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if hasattr(value, "tolist"):  # NumPy scalars and arrays
         return _plain(value.tolist())
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def show_not_calibrated(console: Console) -> None:
+    """The banner of everything made with `--calib random`."""
+    console.print(
+        "[bold white on red] NOT CALIBRATED [/] random data: speed and sizes are real, the outputs mean nothing"
+    )
+
+
+def calibration_text(report: dict[str, Any] | None, calibrated: bool) -> str:
+    """What the integer model does to the calibration data, in one line; empty where nothing was calibrated."""
+    if report is None:
+        return ""
+    text = f"{report['samples']} samples, {report['observer']}"
+    if not calibrated:
+        return f"{text}: random data, nothing to compare"
+    ratios = [units.decibel(ratio) for ratio in report["sqnr"].values()]
+    text += f": output SQNR {', '.join(ratios)}"
+    agree = report["agreement"]
+    return text if agree is None else f"{text}, same top-1 as the float model on {units.percent(agree)}"
+
+
+def show_warnings(report: dict[str, Any] | None) -> None:
+    """The quantizer's warnings, on stderr."""
+    for warning in (report or {}).get("warnings", ()):
+        click.echo(f"warning: {warning}", err=True)
 
 
 Progress = Callable[[str, int, int], None]

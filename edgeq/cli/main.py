@@ -87,41 +87,38 @@ def invoke(args: list[str]) -> int:
     Returns:
         The exit code; messages are already printed.
     """
-    debug = "--debug" in args
     try:
         result = cli.main(args=args, prog_name="edgeq", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("interrupted", err=True)
-        return INTERRUPTED
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        if "--json" in args:
-            click.echo(json.dumps({"error": "UsageError", "what": error.format_message()}), err=True)
-        else:
-            error.show()
-        return BAD_INPUT
-    except EdgeqError as error:
-        if debug:
-            raise
-        report(error, as_json="--json" in args)
-        return BAD_INPUT
     except BrokenPipeError:
         # The reader of a pipe left (`edgeq inspect … | head`): nothing to say, and nothing more to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if debug:
-            raise
-        report(from_os_error(error), as_json="--json" in args)
-        return BAD_INPUT
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
     except Exception as error:
-        if debug:
+        if "--debug" in args and not isinstance(error, click.ClickException):
             raise
-        click.echo(f"error: internal error: {type(error).__name__}: {error}", err=True)
-        click.echo("  hint: this is a defect of edgeq; run again with --debug for the traceback", err=True)
-        return 1
+        return explain(error, as_json="--json" in args)
+    return result if isinstance(result, int) else 0
+
+
+def explain(error: Exception, *, as_json: bool) -> int:
+    """Print why a command stopped; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        if as_json:
+            click.echo(json.dumps({"error": "UsageError", "what": error.format_message()}), err=True)
+        else:
+            error.show()
+        return BAD_INPUT
+    if isinstance(error, EdgeqError | OSError):
+        report(error if isinstance(error, EdgeqError) else from_os_error(error), as_json=as_json)
+        return BAD_INPUT
+    hint = "this is a defect of edgeq; run again with --debug for the traceback"
+    report(EdgeqError("internal error", why=f"{type(error).__name__}: {error}", hint=hint), as_json=as_json)
+    return 1
 
 
 def report(error: EdgeqError, *, as_json: bool) -> None:

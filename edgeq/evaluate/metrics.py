@@ -113,8 +113,8 @@ def load_metric(name: str) -> MetricFunction:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
         raise UsageError("can't load the metric file", where=path, why=f"{type(error).__name__}: {error}") from error
-    found = getattr(module, function, None)
-    if not callable(found):
+    found: MetricFunction | None = getattr(module, function, None)
+    if found is None or not callable(found):
         names = sorted(n for n, v in vars(module).items() if inspect.isfunction(v))
         raise UsageError(
             f"no function {function!r} in the metric file", where=path, hint=f"it has {', '.join(names) or 'none'}"

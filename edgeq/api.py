@@ -1,0 +1,354 @@
+"""The public functions. A command of the command line is a few lines over one of them, and has its name.
+
+Everything heavy (onnx, onnxruntime, tvm) is imported when a function needs it. All errors that a caller can cause are
+`edgeq.errors.EdgeqError`; arrays are NumPy, samples along the first axis, layouts as in the source model (NCHW).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from edgeq.errors import CompileError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from edgeq.frontend.graph import FloatGraph
+    from edgeq.integer import IntegerGraph
+    from edgeq.quantize.data import CalibrationData
+    from edgeq.quantize.pipeline import QuantizeResult
+    from edgeq.runtime import Model
+
+Array = NDArray[Any]
+Calibration = str | Path | Mapping[str, Array]
+Progress = Callable[[str, int, int], None]
+
+RANDOM = "random"
+SUFFIX = ".edgeq"
+# Calibration samples whose outputs travel with the artifact, so that any device can check itself.
+GOLDEN_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """An artifact and what is known about it.
+
+    Attributes:
+        path: the artifact; None if none was asked for.
+        target: the target's real name (`host` is resolved).
+        report: layers (name, op, bits, weight bytes, multiply-accumulates), sizes in bytes, inputs and outputs.
+        quantization: what the quantizer did and measured on the calibration data; None for an integer graph as input.
+        seconds: wall time of each stage.
+    """
+
+    path: Path
+    target: str
+    report: dict[str, Any]
+    quantization: dict[str, Any] | None
+    seconds: dict[str, float]
+
+    @property
+    def calibrated(self) -> bool:
+        """False if the ranges come from random data: speed and sizes are real then, the outputs are not."""
+        return bool(self.report["calibrated"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "path": str(self.path),
+            "target": self.target,
+            **self.report,
+            "quantization": self.quantization,
+            "seconds": self.seconds,
+        }
+
+
+def compile(
+    model: str | Path | IntegerGraph,
+    *,
+    target: str = "host",
+    output: str | Path | None = None,
+    calib: Calibration | None = None,
+    max_threads: int = 4,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> CompileResult:
+    """Compile a model for a target: quantize (if it is a float model), build, link, check, write.
+
+    Args:
+        model: ONNX file with a float model, or an integer graph (file or object), which takes no `calib` or `settings`.
+        target: a name of `edgeq targets`, or a folder with a target.toml.
+        output: the artifact to write; by default beside the model with the suffix .edgeq.
+        calib: calibration data, see `quantize`.
+        max_threads: most threads that can run the artifact; each needs scratch memory in the arena (1 to 64).
+        progress: called with (stage, done, total).
+        **settings: those of `quantize` behind `calib`.
+
+    Returns:
+        The artifact's path and a report. The artifact has passed its own golden vectors if this machine or an
+        installed emulator can run it (`report["checked"]`: "native", "emulated" or "no").
+
+    Raises:
+        ModelError, UnsupportedOpError: the model can't be read, or an op has no integer form.
+        DataError, PolicyError: calibration data or policy don't fit.
+        TargetError, ToolError: unknown target; a linker or emulator is missing or fails.
+        CompileError: an accumulator could overflow, or the compiled code contradicts the reference.
+        UsageError: options that don't go together.
+    """
+    from edgeq import artifact
+    from edgeq.compiler import CompileOptions, compile_graph, load_target
+    from edgeq.files import atomic_path
+
+    clock = _Clock()
+    wanted = load_target(target)
+    path = _output_path(model, output)
+    graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
+    with clock.stage("build"):
+        options = CompileOptions(
+            max_threads=max_threads,
+            golden_inputs=golden,
+            manifest=_manifest(graph, model, quantized),
+            progress=progress,
+        )
+        compiled = compile_graph(graph, wanted, options)
+    with atomic_path(path) as scratch:
+        with clock.stage("link"):
+            sizes = artifact.write(compiled.image, compiled.objects, compiled.arch, scratch)
+        with clock.stage("check"):
+            checked = _self_check(scratch, wanted, progress)
+    from edgeq.evaluate.describe import compile_report
+
+    report = compile_report(graph, compiled, sizes)
+    report["checked"] = checked
+    return CompileResult(path, wanted.name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
+
+
+def quantize(
+    model: str | Path | FloatGraph,
+    calib: Calibration,
+    *,
+    output: str | Path | None = None,
+    observer: str | None = None,
+    policy: str | Path | None = None,
+    samples: int | None = None,
+    preprocess: str | None = None,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    allow_float: bool = False,
+    progress: Progress | None = None,
+) -> QuantizeResult:
+    """Make an integer graph of a float model.
+
+    Args:
+        model: ONNX file, or a graph of `edgeq.frontend.load`.
+        calib: calibration data: a path (.npz, .npy, a folder of .npy or of images), arrays {input name: float32 [n, …]}
+            without the model's batch axis, or "random" for a first look at speed and size: the outputs mean nothing
+            then, and everything made from the result says so.
+        output: file to write the integer graph to (ONNX).
+        observer: how ranges are chosen: l2.4 (default), minmax, moving-average, percentile, mse, entropy.
+        policy: YAML file with bits and forms for each layer.
+        samples: calibrate on at most this many.
+        preprocess: for images: YAML (text or a file) with size, crop, scale, mean, std, layout, color.
+        batch: size of a dynamic leading dimension; None: 1.
+        shapes: input name → shape, for other dynamic dimensions.
+        seed: of random calibration data.
+        allow_float: accept float islands where an op has no integer form.
+        progress: called with (stage, done, total).
+
+    Returns:
+        `graph`, an IntegerGraph, and `report` (bits, ranges and forms of each layer; SQNR in dB and top-1 agreement
+        with the float model on the calibration data).
+
+    Raises:
+        ModelError, UnsupportedOpError, DataError, PolicyError, UsageError: see `compile`.
+    """
+    from edgeq import frontend
+    from edgeq.quantize import QuantizeOptions
+    from edgeq.quantize import quantize as run
+
+    if output is not None:
+        _check_folder(Path(output))
+    if isinstance(model, str | Path):
+        model = frontend.load(model, batch=batch, shapes=dict(shapes or {}))
+    data = _calibration(model, calib, samples, preprocess, seed)
+    options = QuantizeOptions.make(observer=observer, policy=policy, allow_float=allow_float, progress=progress)
+    result = run(model, data, options)
+    if output is not None:
+        from edgeq.files import atomic_path
+
+        with atomic_path(output) as scratch:
+            result.graph.save(scratch)
+    return result
+
+
+def load(path: str | Path) -> Model:
+    """Load an artifact.
+
+    Args:
+        path: written by `compile`. One for another processor runs under its emulator, if that is installed.
+
+    Returns:
+        A model: `.run(x)` takes float32 arrays (or integers as the artifact stores them) and returns a dict of outputs;
+        `.inputs`, `.outputs` name shapes, dtypes, scales and zero points.
+
+    Raises:
+        ArtifactError: truncated, changed, of another ABI, or for a CPU feature that is missing here.
+        ToolError: foreign, and the emulator isn't installed.
+    """
+    from edgeq import runtime
+
+    return runtime.load(path)
+
+
+class _Clock:
+    """Wall seconds of the stages of one call."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _integer_graph(
+    model: str | Path | IntegerGraph,
+    calib: Calibration | None,
+    settings: dict[str, Any],
+    progress: Progress | None,
+    clock: _Clock,
+) -> tuple[IntegerGraph, QuantizeResult | None, list[dict[str, Array]]]:
+    """The graph to compile, how it was made, and golden inputs from the calibration data."""
+    from edgeq.integer import IntegerGraph
+
+    if isinstance(model, str | Path):
+        from edgeq.evaluate.models import kind_of
+
+        kind = kind_of(model)
+        if kind == "artifact":
+            raise UsageError("this is already an artifact", where=str(model), hint="compile the model it was made from")
+        if kind == "float model":
+            return _quantized(model, calib, settings, progress, clock)
+    given = [name for name, value in {"calib": calib, **settings}.items() if value not in (None, False, 0, {})]
+    if given:
+        raise UsageError(
+            "an integer graph is already quantized",
+            where=", ".join(f"--{name.replace('_', '-')}" for name in given),
+            why="calibration and its options change float models only",
+            hint="leave them out, or compile the float model",
+        )
+    return (IntegerGraph.load(model) if isinstance(model, str | Path) else model), None, []
+
+
+def _quantized(
+    model: str | Path, calib: Calibration | None, settings: dict[str, Any], progress: Progress | None, clock: _Clock
+) -> tuple[IntegerGraph, QuantizeResult, list[dict[str, Array]]]:
+    from edgeq import frontend
+
+    if calib is None:
+        raise UsageError(
+            "a float model needs calibration data",
+            where=str(model),
+            why="the ranges of its activations are not known",
+            hint="give --calib with typical inputs, or --calib random for a first look at speed and size",
+        )
+    with clock.stage("read"):
+        graph = frontend.load(model, batch=settings.pop("batch", None), shapes=dict(settings.pop("shapes", None) or {}))
+    with clock.stage("quantize"):
+        data = _calibration(graph, calib, settings.get("samples"), settings.get("preprocess"), settings.get("seed", 0))
+        chosen = {k: v for k, v in settings.items() if k not in ("samples", "preprocess", "seed")}
+        result = quantize(graph, data, progress=progress, **chosen)
+    return result.graph, result, _golden_inputs(result.graph, data)
+
+
+def _calibration(
+    graph: FloatGraph, calib: Any, samples: int | None, preprocess: str | None, seed: int
+) -> CalibrationData:
+    from edgeq.quantize import data as reader
+    from edgeq.quantize.preprocess import Preprocess
+    from edgeq.quantize.session import input_specs
+
+    if isinstance(calib, reader.CalibrationData):
+        return calib
+    specs = input_specs(graph.model.graph)
+    if isinstance(calib, Mapping):
+        return reader.from_arrays(specs, calib, limit=samples)
+    spec = Preprocess.parse(preprocess) if preprocess else None
+    return reader.load(calib, specs, preprocess=spec, limit=samples, seed=seed)
+
+
+def _golden_inputs(graph: IntegerGraph, data: CalibrationData) -> list[dict[str, Array]]:
+    from edgeq.integer.arithmetic import quantize_array
+
+    sets = []
+    for feed in data.feeds(GOLDEN_SAMPLES):
+        quants = {value.name or "": graph.quant(value) for value in graph.inputs}
+        sets.append({name: quantize_array(feed[name], quants[name]) for name in quants})
+    return sets
+
+
+def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None) -> dict[str, Any]:
+    manifest: dict[str, Any] = {"calibrated": graph.calibrated}
+    if isinstance(model, str | Path):
+        manifest["source"] = Path(model).name
+    if quantized is not None:
+        manifest["quantization"] = quantized.report.as_dict()
+    return manifest
+
+
+def _output_path(model: Any, output: str | Path | None) -> Path:
+    if output is None:
+        if not isinstance(model, str | Path):
+            raise UsageError(
+                "no place for the artifact", why="an integer graph object has no file", hint="give output="
+            )
+        output = Path(model).with_suffix(SUFFIX)
+    path = Path(output)
+    _check_folder(path)
+    return path
+
+
+def _check_folder(path: Path) -> None:
+    """Before minutes of work: can the result be written at all?"""
+    if path.is_dir():
+        raise UsageError(
+            "can't write the output", where=str(path), why="it is a folder", hint="give a file name with -o"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(
+            "can't write the output", where=str(path), why="its folder doesn't exist", hint=f"mkdir -p {path.parent}"
+        )
+
+
+def _self_check(path: Path, target: Any, progress: Progress | None) -> str:
+    """Run the artifact's golden vectors. Returns how: "native", "emulated" or "no"."""
+    import shutil
+
+    from edgeq import runtime
+
+    emulator = target.spec.toolchain.emulator
+    native = target.runs_here()
+    if not native and not (emulator and shutil.which(emulator)):
+        return "no"
+    if progress:
+        progress("self-check", 0, 1)
+    try:
+        runtime.load(path).verify()
+    except RunError as error:
+        raise CompileError(
+            "the compiled code contradicts the integer reference",
+            where=f"golden vectors, target {target.name}",
+            why=error.render(),
+            hint="this is a defect of edgeq: please report the model and the target",
+        ) from error
+    if progress:
+        progress("self-check", 1, 1)
+    return "native" if native else "emulated"

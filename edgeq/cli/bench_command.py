@@ -1,0 +1,45 @@
+"""`edgeq bench`: how fast an artifact runs."""
+
+from __future__ import annotations
+
+import click
+
+from edgeq.cli import common, units
+
+
+@click.command("bench", short_help="Time an artifact, alone or against ONNX Runtime.")
+@click.argument("artifact", type=click.Path())
+@click.option("--against", type=click.Path(), help="Time this ONNX model through ONNX Runtime as well, interleaved.")
+@click.option("--input", "data", type=click.Path(), help="Inputs to use (default: zeros).")
+@click.option("--repeat", type=click.IntRange(min=1), default=100, show_default=True, help="Runs to time.")
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
+@common.output_options
+def command(artifact: str, against: str | None, data: str | None, repeat: int, threads: int, as_json: bool) -> None:
+    """Time whole runs of ARTIFACT: median and spread, without loading and without moving data in and out.
+
+    With --against both are run in turns on the same machine, float in and float out on either side: only that
+    ratio means something where other programs run as well.
+    """
+    from edgeq.evaluate.execute import measure
+    from edgeq.evaluate.speed import race
+
+    common.require_file(artifact, "artifact")
+    times = measure(artifact, data=data, repeats=repeat, threads=threads)
+    duel = race(artifact, against, data=data, repeats=repeat, threads=threads) if against else None
+    if as_json:
+        common.print_json({"artifact": artifact, "threads": threads, "seconds": times, "against": duel})
+        return
+    console = common.stdout_console()
+    spread = (
+        f"p10 {units.duration(times['p10'])}, p90 {units.duration(times['p90'])}, min {units.duration(times['min'])}"
+    )
+    console.print(
+        f"[bold]{units.duration(times['median'])}[/] median of {times['runs']:.0f} runs, {threads} thread(s); {spread}"
+    )
+    if duel:
+        ratio = duel["ratio"]
+        word = "faster" if ratio >= 1 else "slower"
+        console.print(
+            f"float in, float out: {units.duration(duel['artifact'])} against {units.duration(duel['onnxruntime'])} "
+            f"in ONNX Runtime: [bold]{max(ratio, 1 / ratio):.2f} × {word}[/]"
+        )

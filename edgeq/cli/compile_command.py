@@ -1,0 +1,117 @@
+"""`edgeq compile`: from a model to an artifact, with one command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeq.api import CompileResult
+
+CHECKS = {
+    "native": "golden vectors pass on this machine",
+    "emulated": "golden vectors pass under the emulator",
+    "no": "[yellow]not run[/]: no emulator for this target here (see `edgeq doctor`)",
+}
+
+
+@click.command("compile", short_help="Compile a model to an artifact.")
+@click.argument("model", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), help="Artifact to write (default: MODEL with the suffix .edgeq).")
+@common.target_option
+@common.calibration_options
+@common.shape_options
+@click.option(
+    "--max-threads",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Most threads that may run it; each costs scratch memory.",
+)
+@click.option("--layers", is_flag=True, help="List every layer as well.")
+@common.output_options
+def command(
+    model: str, output: str | None, target: str, max_threads: int, layers: bool, as_json: bool, **given: Any
+) -> None:
+    """Compile MODEL, an ONNX file with a float model or an integer graph, to one file for one target.
+
+    \b
+    edgeq compile model.onnx --target arm --calib calib.npz -o model.edgeq
+    """
+    from edgeq import api
+
+    common.require_file(model, "model")
+    with common.progress_bars(quiet=as_json) as progress:
+        result = api.compile(
+            model,
+            target=target,
+            output=output,
+            max_threads=max_threads,
+            progress=progress,
+            **common.settings(given),
+        )
+    if as_json:
+        common.print_json(result.as_dict())
+        return
+    console = common.stdout_console()
+    common.show_warnings(result.quantization)
+    if layers:
+        show_layers(console, result)
+    show_summary(console, model, result)
+
+
+def show_summary(console: Console, model: str, result: CompileResult) -> None:
+    """What a person wants to know about an artifact, one fact a line."""
+    report = result.report
+    sizes = report["sizes"]
+    if not result.calibrated:
+        common.show_not_calibrated(console)
+    console.print(f"[bold]{model}[/] → [bold]{result.path}[/]  for {result.target}")
+    facts = {
+        "layers": f"{report['layer_count']} ({_counts(report['op_counts'])})",
+        "bits": _bits(report),
+        "weights": units.size(sizes["weights"]),
+        "arena": f"{units.size(sizes['arena'])} (activations and scratch, {report['max_threads']} threads)",
+        "code": units.size(sizes["code"]),
+        "file": units.size(sizes["file"]),
+        "operations": f"{units.amount(2 * report['macs'])} an inference",
+        "calibration": common.calibration_text(result.quantization, result.calibrated),
+        "self-check": CHECKS[report["checked"]],
+        "time": ", ".join(f"{name} {units.duration(value)}" for name, value in result.seconds.items()),
+    }
+    for name, text in facts.items():
+        if text:
+            console.print(f"  {name:<12} {text}")
+
+
+def show_layers(console: Console, result: CompileResult) -> None:
+    """Every compiled step with its bits and sizes."""
+    listing = common.table("layer", "op", "bits", "weights", "operations", right=("bits", "weights", "operations"))
+    for layer in result.report["layers"]:
+        listing.add_row(
+            layer["name"],
+            layer["op"],
+            str(layer["weight_bits"] or ""),
+            units.size(layer["weight_bytes"]) if layer["weight_bytes"] else "",
+            units.amount(2 * layer["macs"]) if layer["macs"] else "",
+        )
+    console.print(listing)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    text = ", ".join(f"{count} {name}" for name, count in listed[:6])
+    return text + (", …" if len(listed) > 6 else "")
+
+
+def _bits(report: dict[str, Any]) -> str:
+    def spread(counts: dict[Any, int], noun: str) -> str:
+        return ", ".join(f"{bits}-bit in {n} {noun}" for bits, n in sorted(counts.items()))
+
+    weights = spread(report["weight_bits"], "layers")
+    return f"weights {weights or 'none'}; activations {spread(report['activation_bits'], 'tensors')}"

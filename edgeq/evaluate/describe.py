@@ -1,0 +1,265 @@
+"""What is inside a file: layers, bits, sizes, operations. For float models, integer graphs and artifacts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeq.errors import ModelError
+from edgeq.evaluate.models import VERSION_KEY, first_line, kind_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeq.artifact import ArtifactSizes
+    from edgeq.compiler import Compiled
+    from edgeq.integer import IntegerGraph
+
+# Which input of an op holds its weights.
+WEIGHT_INPUT = {"Conv": 1, "ConvS16": 1, "ConvTranspose": 1, "Gemm": 1, "GemmS16": 1, "MatMul": 1}
+# Dtypes of activations: accumulators (int32) and indices (int64) don't count.
+ACTIVATIONS = ("int8", "uint8", "int16")
+CONVOLUTIONS = frozenset({"Conv", "ConvS16"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node.
+
+    Attributes:
+        name, op: as in the graph.
+        shape: of the first output; empty where it isn't known.
+        weight_bits: bits that the weights' values need (32 for floats), None without weights.
+        activation: dtype of the first output.
+        weight_bytes: of all constants the node reads, as stored.
+        macs: multiply-accumulates of one run.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    weight_bits: int | None
+    activation: str
+    weight_bytes: int
+    macs: int
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Describe a file.
+
+    Returns:
+        kind, file_bytes, inputs, outputs (name, shape, dtype and for integers scale, zero_point), layers (see Layer),
+        totals; for artifacts the sizes, target and manifest.
+
+    Raises:
+        ModelError, ArtifactError: unreadable or broken.
+    """
+    file = Path(path)
+    kind = kind_of(file)
+    if kind == "artifact":
+        return describe_artifact(file)
+    model = read_onnx(file)
+    layers = layers_of(model)
+    result: dict[str, Any] = {
+        "kind": kind,
+        "path": str(path),
+        "file_bytes": file.stat().st_size,
+        "opsets": {domain or "ai.onnx": version for domain, version in model.graph.opset_imports.items()},
+        "inputs": [value_info(v) for v in model.graph.inputs if v.name not in model.graph.initializers],
+        "outputs": [value_info(v) for v in model.graph.outputs],
+        "layers": [asdict(layer) for layer in layers],
+        "totals": totals(layers),
+    }
+    if VERSION_KEY in model.metadata_props:
+        result["calibrated"] = model.metadata_props.get("edgeq.calibrated") == "true"
+    return result
+
+
+def read_onnx(path: Path) -> ir.Model:
+    """The model with as many shapes as inference finds; a dynamic leading dimension counts as 1.
+
+    Raises:
+        ModelError: not a valid ONNX model.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    try:
+        proto = onnx.load(str(path))
+        for value in proto.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            if dims and not dims[0].HasField("dim_value"):
+                dims[0].dim_value = 1
+        # What the exporter noted for the outputs still holds the symbol; inference finds it again.
+        for value in proto.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        del proto.graph.value_info[:]
+        proto = onnx.shape_inference.infer_shapes(proto)
+        return ir.from_proto(proto)
+    except Exception as error:  # onnx, protobuf and the file system raise unrelated types
+        raise ModelError("can't read the model", where=str(path), why=first_line(error)) from error
+
+
+def layers_of(model: ir.Model) -> list[Layer]:
+    """Every node of the main graph in order, constants left out."""
+    return [_layer(node) for node in model.graph if node.op_type != "Constant"]
+
+
+def _layer(node: ir.Node) -> Layer:
+    constants = [v for v in node.inputs if v is not None and v.const_value is not None]
+    out = node.outputs[0]
+    weight = _weight(node)
+    return Layer(
+        name=node.name or out.name or "",
+        op=node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}",
+        shape=_shape(out),
+        weight_bits=None if weight is None else value_bits(weight),
+        activation=_dtype(out),
+        weight_bytes=sum(v.const_value.nbytes for v in constants if v.const_value is not None),
+        macs=_macs(node, weight),
+    )
+
+
+def _weight(node: ir.Node) -> np.ndarray[Any, Any] | None:
+    index = WEIGHT_INPUT.get(node.op_type)
+    if index is None or index >= len(node.inputs):
+        return None
+    value = node.inputs[index]
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+def value_bits(weight: np.ndarray[Any, Any]) -> int:
+    """Bits of the narrowest symmetric signed integer that holds every value; the width of the dtype for floats.
+
+    8 covers −127…127 (and −128), 4 covers −7…7.
+    """
+    if weight.dtype.kind not in "iu":
+        return int(weight.dtype.itemsize * 8)
+    largest = int(np.abs(weight.astype(np.int64)).max(initial=0))
+    return min(int(weight.dtype.itemsize * 8), largest.bit_length() + 1)
+
+
+def _macs(node: ir.Node, weight: np.ndarray[Any, Any] | None) -> int:
+    out = math.prod(_shape(node.outputs[0])) if _shape(node.outputs[0]) else 0
+    if node.op_type in CONVOLUTIONS and weight is not None:
+        return out * math.prod(weight.shape[1:])
+    first = node.inputs[0] if node.inputs else None
+    if first is None:
+        return 0
+    if node.op_type == "ConvTranspose" and weight is not None:
+        return math.prod(_shape(first)) * math.prod(weight.shape[1:])
+    if node.op_type in ("Gemm", "GemmS16", "MatMul"):
+        shape = _shape(first)
+        transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1
+        return out * (shape[0] if transposed else shape[-1]) if shape else 0
+    return 0
+
+
+def totals(layers: list[Layer]) -> dict[str, int]:
+    """Sums over the layers."""
+    return {
+        "layers": len(layers),
+        "macs": sum(layer.macs for layer in layers),
+        "weight_bytes": sum(layer.weight_bytes for layer in layers),
+    }
+
+
+def value_info(value: ir.Value) -> dict[str, Any]:
+    """Name, shape, dtype and, where the graph says so, scale and zero point."""
+    info: dict[str, Any] = {
+        "name": value.name,
+        "shape": [s if isinstance(s, int) else str(s) for s in value.shape] if value.shape is not None else None,
+        "dtype": _dtype(value),
+    }
+    if "edgeq.scale" in value.metadata_props:
+        info["scale"] = float(value.metadata_props["edgeq.scale"])
+        info["zero_point"] = int(value.metadata_props.get("edgeq.zero_point", "0"))
+    return info
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    if value.shape is None or not all(isinstance(s, int) for s in value.shape):
+        return ()
+    return tuple(int(s) for s in value.shape)
+
+
+def _dtype(value: ir.Value) -> str:
+    return "?" if value.dtype is None else str(value.dtype.numpy())
+
+
+def describe_artifact(path: Path) -> dict[str, Any]:
+    """Target, sizes, tensors, steps and manifest of an artifact of any processor.
+
+    Raises:
+        ArtifactError: truncated, changed or of another ABI.
+    """
+    from edgeq.artifact.read import read
+
+    artifact = read(path)
+    image = artifact.image
+    steps = [asdict(step) for step in image.steps]
+    return {
+        "kind": "artifact",
+        "path": str(path),
+        "file_bytes": path.stat().st_size,
+        "arch": artifact.target.arch,
+        "cpu_features": list(artifact.target.features),
+        "abi": artifact.abi_version,
+        "digest": artifact.digest,
+        "sizes": asdict(artifact.sizes),
+        "max_threads": image.max_threads,
+        "inputs": [asdict(t) for t in image.inputs],
+        "outputs": [asdict(t) for t in image.outputs],
+        "steps": steps,
+        "golden": len(image.golden),
+        "manifest": dict(image.manifest),
+        "totals": {"steps": len(steps), "macs": sum(s["macs"] for s in steps)},
+    }
+
+
+def compile_report(graph: IntegerGraph, compiled: Compiled, sizes: ArtifactSizes) -> dict[str, Any]:
+    """What `edgeq.compile` reports.
+
+    Args:
+        graph: the integer graph.
+        compiled: what became of it.
+        sizes: of the written artifact, bytes.
+
+    Returns:
+        calibrated; layer_count, op_counts (compiled steps by the op that leads them); weight_bits (bits → layers),
+        activation_bits (bits → tensors); macs; max_threads; sizes (file, code, weights, image, arena: bytes);
+        arena_lower_bound; inputs, outputs; layers (name, op, kernel, weight_bits, weight_bytes, macs).
+    """
+    nodes = layers_of(graph.model)
+    bits = {layer.name: layer.weight_bits for layer in nodes if layer.weight_bits is not None}
+    widths = [np.dtype(n.activation).itemsize * 8 for n in nodes if n.activation in ACTIVATIONS]
+    layers = [
+        {
+            "name": step["name"],
+            "op": "+".join(step["ops"]),
+            "kernel": step["kernel"],
+            "weight_bits": bits.get(step["name"]),
+            "weight_bytes": step["weights"],
+            "macs": step["macs"],
+        }
+        for step in compiled.layers
+    ]
+    return {
+        "calibrated": graph.calibrated,
+        "layer_count": len(layers),
+        "op_counts": dict(Counter(step["ops"][0] for step in compiled.layers)),
+        "weight_bits": dict(Counter(bits.values())),
+        "activation_bits": dict(Counter(widths)),
+        "macs": compiled.macs,
+        "max_threads": compiled.image.max_threads,
+        "sizes": asdict(sizes),
+        "arena_lower_bound": compiled.arena_lower_bound,
+        "inputs": [asdict(t) for t in compiled.image.inputs],
+        "outputs": [asdict(t) for t in compiled.image.outputs],
+        "layers": layers,
+    }
