@@ -247,7 +247,7 @@ class GatherSpec(KernelSpec):
         if index.size != self.rows or (index < -self.source_rows).any() or (index >= self.source_rows).any():
             raise CompileError(
                 "a gather's indices don't fit its axis",
-                why=f"{index.size} indices, {index.min(initial=0)} … {index.max(initial=0)}, axis of {self.source_rows}",
+                why=f"{index.size} from {index.min(initial=0)} to {index.max(initial=0)}, axis of {self.source_rows}",
             )
         return {"index": np.where(index < 0, index + self.source_rows, index).astype(np.int32)}
 

@@ -114,6 +114,22 @@ def sweep_scalar(nest: Nest, split: Split, t0: Expr, t1: Expr, emit: Callable[[S
     each_row(nest, split, t0, t1, row)
 
 
+def sweep_any(nest: Nest, split: Split, t0: Expr, t1: Expr, widest: int, emit: Emit) -> None:
+    """`sweep` where vectors can walk the nest, else one element at a time with `lanes` = MIN_LANES and `valid` = 1.
+
+    The body loads with the steps of `load_steps`, so that it needs no second form.
+    """
+    if nest.vectorisable:
+        sweep(nest, split, t0, t1, widest, emit)
+    else:
+        sweep_scalar(nest, split, t0, t1, lambda offsets: emit(offsets, MIN_LANES, 1))
+
+
+def load_steps(nest: Nest) -> tuple[int, ...]:
+    """How a body of `sweep_any` loads each operand: 1 consecutive elements, 0 one element in every lane."""
+    return nest.inner_strides if nest.vectorisable else tuple(0 for _ in nest.strides)
+
+
 def store_valid(buffer: Expr, index: Expr, value: Expr, lanes: int, valid: int) -> None:
     """Stores the first `valid` of `lanes` lanes, in pieces of powers of two, and touches nothing behind them."""
     start = 0
@@ -122,8 +138,3 @@ def store_valid(buffer: Expr, index: Expr, value: Expr, lanes: int, valid: int) 
         part = value if piece == lanes else tir.shuffle([value], range(start, start + piece))
         tir.vstore(buffer, index + start, part, piece)
         start += piece
-
-
-def load_lanes(buffer: Expr, index: Expr, lanes: int, step: int) -> Expr:
-    """A vector of consecutive elements (step 1) or one element in every lane (step 0)."""
-    return tir.vload(buffer, index, lanes) if step else tir.broadcast(tir.load(buffer, index), lanes)
