@@ -1,0 +1,169 @@
+"""Depthwise convolution: every channel with its own kernel, requantize and what follows fused (Conv / ConvS16, group = C).
+
+    acc[n, oh, ow, c·M + m] = bias + Σ_{kh,kw} w[c·M + m, 0, kh, kw] · x[n, oh·sh + kh·dh, ow·sw + kw·dw, c]
+
+over an image that already holds its padding; the zero point is folded into the bias (−zx · Σ w).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, Epilogue, Image, KernelSpec, Operand
+from edgeq.compiler.kernels.depthwise_plan import Geometry, Plan
+from edgeq.compiler.kernels.depthwise_products import product_of
+from edgeq.compiler.kernels.epilogue import ChannelLayout, pack_parameters
+from edgeq.errors import CompileError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.target import Target
+
+
+@dataclass(frozen=True)
+class DepthwiseSpec(KernelSpec):
+    """A depthwise convolution.
+
+    Attributes:
+        x: the input with its padding inside.
+        y: the output; its channels are a multiple M (the depth multiplier) of x's.
+        x_dtype: stored activations: u8, s8 or s16.
+        kh, kw: kernel size.
+        stride_h, stride_w, dilation_h, dilation_w: in pixels.
+        epilogue: what happens to the accumulators.
+        x_zero_point: in stored units.
+
+    Raises:
+        CompileError: channels or sizes of the images contradict each other.
+    """
+
+    family: ClassVar[str] = "depthwise"
+
+    x: Image
+    y: Image
+    x_dtype: DType
+    kh: int
+    kw: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+    epilogue: Epilogue
+    x_zero_point: int
+
+    def __post_init__(self) -> None:
+        rows = (self.y.h - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
+        columns = (self.y.w - 1) * self.stride_w + (self.kw - 1) * self.dilation_w + 1
+        if self.y.c % self.x.c or self.x.n != self.y.n or rows > self.x.h or columns > self.x.w:
+            raise CompileError(
+                "a depthwise convolution's images contradict each other",
+                where=f"input {self.x}, output {self.y}",
+                why=f"the output needs {rows}×{columns} padded pixels and a multiple of the input's channels",
+            )
+
+    @property
+    def multiplier_per_channel(self) -> int:
+        """Output channels of each input channel (M)."""
+        return self.y.c // self.x.c
+
+    @property
+    def y_dtype(self) -> DType:
+        """What is stored."""
+        return "s32" if self.epilogue.form == "none" else self.epilogue.dtype
+
+    def operands(self) -> list[Operand]:
+        result = [Operand("x", "input"), Operand("weights", "weight"), Operand("params", "weight")]
+        if self.epilogue.lut:
+            result.append(Operand("table", "weight"))
+        if self.epilogue.residual is not None:
+            result.append(Operand("residual", "input"))
+        return [*result, Operand("y", "output")]
+
+    def plan(self, target: Target) -> Plan:
+        """How the target computes it."""
+        return Plan.of(self, product_of(target, self.x_dtype))
+
+    def tasks(self) -> int:
+        geometry = Geometry.of(self, widest=1)
+        return geometry.images * geometry.tasks_per_image
+
+    def describe(self, target: Target) -> str:
+        plan = self.plan(target)
+        tile = f"{plan.tile_rows}x{plan.tile_columns}x{plan.chunks[0].width}"
+        return f"depthwise_{self.x_dtype}{plan.product.weight_dtype}_{self.kh}x{self.kw}_{tile}"
+
+    def layout(self, plan: Plan) -> ChannelLayout:
+        """How the parameters lie."""
+        return ChannelLayout(len(plan.lane_channels), plan.vectors)
+
+    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Packed weights.
+
+        Args:
+            constants: w int8 [N, 1, kh, kw] in [−127, 127], bias int32 [N], multiplier and shift int32 [N] or [1], table.
+
+        Raises:
+            CompileError: a constant has the wrong shape or range, or an accumulator could pass 32 bits.
+        """
+        plan = self.plan(target)
+        w = np.asarray(constants["w"])
+        if w.shape != (self.y.c, 1, self.kh, self.kw) or w.min() < -127 or w.max() > 127:
+            raise CompileError(
+                "depthwise weights don't fit the kernel",
+                where=f"shape {w.shape}, values {w.min()} … {w.max()}",
+                why=f"the kernel wants {(self.y.c, 1, self.kh, self.kw)} and values in [−127, 127]",
+            )
+        taps = w[:, 0].astype(np.int64)
+        bias = np.asarray(constants["bias"], np.int64).reshape(-1) - self.x_zero_point * taps.sum(axis=(1, 2))
+        low, high = DTYPE_RANGE[self.x_dtype]
+        positive, negative = np.maximum(taps, 0).sum(axis=(1, 2)), np.minimum(taps, 0).sum(axis=(1, 2))
+        channels = np.maximum(plan.lane_channels, 0)
+        lanes = {k: np.asarray(constants[k]).reshape(-1) for k in ("multiplier", "shift") if k in constants}
+        lanes = {k: v[channels] if v.size > 1 else v for k, v in lanes.items()}
+        result = {
+            "weights": self._pack_weights(plan, target, taps),
+            "params": pack_parameters(
+                self.epilogue,
+                target,
+                self.layout(plan),
+                bias[channels],
+                lanes.get("multiplier"),
+                lanes.get("shift"),
+                acc_low=(bias + positive * low + negative * high)[channels],
+                acc_high=(bias + positive * high + negative * low)[channels],
+            ),
+        }
+        if self.epilogue.lut:
+            result["table"] = np.asarray(constants["table"]).reshape(-1)
+        return result
+
+    def _pack_weights(self, plan: Plan, target: Target, taps: np.ndarray) -> np.ndarray:
+        """Blocks of chunks; in each, the plan's entries one after the other."""
+        columns = taps.swapaxes(1, 2) if plan.geometry.swapped else taps
+        group, kh = plan.product.group, plan.geometry.kh
+        parts = []
+        for channels, width in plan.block_channels:
+            order = np.array(target.inner.ISA.order(width // plan.product.lanes)).reshape(-1, plan.product.lanes)
+            chunk = np.where((channels >= 0)[:, None, None], columns[channels], 0)
+            for entry in plan.entries:
+                block = np.zeros((group, width), np.int64)
+                for k in range(group):
+                    row = entry.group * group + k - entry.row * plan.shift
+                    if 0 <= row < kh:
+                        block[k] = chunk[:, row, entry.column]
+                parts.append(plan.product.pack_group(block, order))
+        return np.concatenate(parts)
+
+    def build(self, target: Target) -> Any:
+        """The PrimFunc `void f(int32 t0, int32 t1, x, weights, params, [table], [residual], y)`."""
+        from edgeq.compiler.kernels.depthwise_emit import emit
+
+        return emit(self, target)
+
+
+def weight_elements(spec: DepthwiseSpec, plan: Plan) -> int:
+    """Elements of the operand `weights`."""
+    return sum(plan.block_elements(width) for _, width in plan.block_channels)
+

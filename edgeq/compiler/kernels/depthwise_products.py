@@ -1,0 +1,312 @@
+"""Products of a depthwise convolution: how an instruction set multiplies a few taps of many channels and adds them up.
+
+A depthwise kernel works on a *chunk* of consecutive channels. It loads the taps of one image column (the rows under each
+other), asks the product to arrange a group of them, and lets it multiply the arranged group with the weights of every
+output that the column belongs to. `targets/<name>/depthwise.py` names the product for each activation dtype, so that a
+new CPU needs no edit here.
+
+Nothing at module level imports tvm: `pack` runs in the compiler's main process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgeq.compiler.kernels.base import DType
+from edgeq.errors import TargetError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.target import Target
+
+Expr = Any  # tvm.ir.PrimExpr
+LANE_BYTES = 16  # unpack and zip instructions work within 128-bit lanes
+
+
+class DepthwiseProduct(Protocol):
+    """What the kernel generator asks of an instruction set.
+
+    Attributes:
+        group: taps, one below the other, that one step multiplies and adds.
+        lanes: s32 lanes of an accumulator register.
+        shares_rows: whether an arranged group serves outputs of several rows (its weights just move down inside it).
+        registers: accumulators that fit into the register file beside operands and weights.
+        widths: channels of a chunk that are possible, widest first.
+        weight_dtype: how weights are stored.
+    """
+
+    @property
+    def group(self) -> int: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def shares_rows(self) -> bool: ...
+    @property
+    def registers(self) -> int: ...
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+    @property
+    def weight_dtype(self) -> DType: ...
+
+    def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """Weights of one column's group as `accumulate` reads them.
+
+        Args:
+            taps: integers [group, channels], zeros where there is no tap.
+            order: [registers, lanes], the channel that each s32 lane sums.
+
+        Returns:
+            flat array of weight_dtype, group × channels elements.
+        """
+        ...
+
+    def arrange(self, taps: Sequence[Expr | None], width: int) -> list[Expr]:
+        """Loaded taps (vectors of `width` channels; None: no such row) -> operands of `accumulate`."""
+        ...
+
+    def accumulate(self, accs: list[Expr], operands: list[Expr], weights: Expr, index: Expr) -> list[Expr]:
+        """Adds the group's products; the packed group starts at element `index` of the buffer `weights`."""
+        ...
+
+
+def _unpack(lanes: int, element_bytes: int, high: bool) -> list[int]:
+    """Shuffle lanes that interleave the low (high) halves of each 128-bit lane of two vectors of `lanes` elements."""
+    per = LANE_BYTES // element_bytes
+    start = per // 2 if high else 0
+    return [
+        source
+        for block in range(0, lanes, per)
+        for k in range(block + start, block + start + per // 2)
+        for source in (k, lanes + k)
+    ]
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Taps interleaved channel by channel, then one instruction that sums neighbours into s32 lanes.
+
+    Group 4 works on bytes (vpdpbusd, sdot), group 2 on s16 (pmaddwd). All outputs that a column belongs to share the
+    arranging, and those of the next output row too: their weights are the same, one position further down.
+
+    With as many registers as the group has taps, unpacks alone interleave them; fewer registers start from taps widened
+    and joined by shifts, so that channels always come in the epilogue's pack order.
+
+    Attributes:
+        dtype: activations as stored.
+        group: 4 (bytes) or 2 (s16).
+        lanes: s32 lanes of a register.
+        dot: LLVM intrinsic.
+        accumulates: the intrinsic takes the accumulator as first argument (else its result is added).
+        weights_first: the weights are the first factor of the intrinsic.
+        registers: accumulators to keep.
+    """
+
+    dtype: DType
+    group: int
+    lanes: int
+    dot: str
+    accumulates: bool
+    weights_first: bool
+    registers: int
+    shares_rows: bool = True
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(self.lanes * k for k in (4, 2, 1) if k <= self.group)
+
+    @property
+    def weight_dtype(self) -> DType:
+        return "s8" if self.group == 4 else "s16"
+
+    def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
+        dtype = np.int8 if self.group == 4 else np.int16
+        return np.ascontiguousarray(taps[:, order].transpose(1, 2, 0)).astype(dtype).reshape(-1)
+
+    def arrange(self, taps: Sequence[Expr | None], width: int) -> list[Expr]:
+        from edgeq.compiler.kernels import tir
+
+        count = width // self.lanes
+        element = 4 // self.group
+        vectors = self._join([*taps, *[None] * (self.group - len(taps))], width, self.group // count)
+        size = element * self.group // count  # bytes of one element of these vectors
+        blocks = [vectors]
+        while len(blocks[0]) > 1:
+            lanes = self.lanes * 4 // size
+            blocks = [half for block in blocks for half in self._interleave(block, size, lanes)]
+            size *= 2
+        name = f"{'uint8' if self.dtype == 'u8' else 'int8'}x{self.lanes * 4}" if self.group == 4 else None
+        name = name or f"int16x{self.lanes * 2}"
+        return [tir.bind(tir.reinterpret(name, block[0])) for block in blocks]
+
+    def _join(self, taps: Sequence[Expr | None], width: int, step: int) -> list[Expr]:
+        """`step` neighbouring taps side by side in elements wide enough for them."""
+        from edgeq.compiler.kernels import tir
+
+        bits = 32 // self.group
+        wide = f"uint{bits * step}"
+        vectors = []
+        for start in range(0, self.group, step):
+            joined = None
+            for k, tap in enumerate(taps[start : start + step]):
+                if tap is None:
+                    continue
+                value = self._element(tap, width)
+                if step == 1:
+                    value = self._by_pairs(value, width)
+                if step > 1:
+                    value = tir.cast(f"{wide}x{width}", value)
+                    value = value << tir.broadcast(tir.const(bits * k, wide), width) if k else value
+                joined = value if joined is None else joined | value
+            vectors.append(tir.broadcast(tir.const(0, wide), width) if joined is None else tir.bind(joined))
+        return vectors
+
+    def _by_pairs(self, value: Expr, width: int) -> Expr:
+        """Eight channels of each half side by side, so that unpacks end in pack order, which pairs registers."""
+        from edgeq.compiler.kernels import tir
+
+        if width != 64:
+            return value
+        picks = [half + k for start in range(0, 32, 8) for half in (start, start + 32) for k in range(8)]
+        return tir.shuffle([tir.bind(value)], picks)
+
+    def _element(self, tap: Expr, width: int) -> Expr:
+        """The bits of one tap's channels as unsigned elements of the group's size."""
+        from edgeq.compiler.kernels import tir
+
+        if self.group == 4:
+            return tap if self.dtype == "u8" else tir.reinterpret(f"uint8x{width}", tap)
+        return tir.reinterpret(f"uint16x{width}", tap) if self.dtype == "s16" else tir.cast(f"uint16x{width}", tap)
+
+    @staticmethod
+    def _interleave(vectors: list[Expr], size: int, lanes: int) -> list[list[Expr]]:
+        """Neighbouring vectors merged into elements of twice the size: all low halves, all high halves."""
+        from edgeq.compiler.kernels import tir
+
+        halves: list[list[Expr]] = []
+        for high in (False, True):
+            merged = []
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True):
+                mixed = tir.shuffle([a, b], _unpack(lanes, size, high))
+                merged.append(tir.bind(tir.reinterpret(f"uint{16 * size}x{lanes // 2}", mixed)))
+            halves.append(merged)
+        return halves
+
+    def accumulate(self, accs: list[Expr], operands: list[Expr], weights: Expr, index: Expr) -> list[Expr]:
+        from edgeq.compiler.kernels import tir
+
+        elements = self.lanes * self.group
+        result = []
+        for k, (acc, operand) in enumerate(zip(accs, operands, strict=True)):
+            factor = tir.vload(weights, index + k * elements, elements)
+            pair = (factor, operand) if self.weights_first else (operand, factor)
+            dtype = f"int32x{self.lanes}"
+            if self.accumulates:
+                result.append(tir.bind(tir.intrin(dtype, self.dot, acc, *pair)))
+            else:
+                result.append(tir.bind(acc + tir.intrin(dtype, self.dot, *pair)))
+        return result
+
+
+@dataclass(frozen=True)
+class Widening:
+    """Neon without dot products: long multiplies lane by lane, channels stay in their order.
+
+    Bytes: two products of s8 × [−127, 127] fit s16 (2 · 128 · 127 = 32512), so two taps share one widening addition. s16
+    activations multiply straight into s32.
+
+    Attributes:
+        dtype: activations as stored (s8 or s16).
+        registers: accumulators to keep.
+    """
+
+    dtype: DType
+    registers: int
+    lanes: int = 4
+    shares_rows: bool = False
+
+    @property
+    def group(self) -> int:
+        return 2 if self.dtype == "s8" else 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (16, 8) if self.dtype == "s8" else (16, 8, 4)
+
+    @property
+    def weight_dtype(self) -> DType:
+        return self.dtype
+
+    def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
+        return taps[:, order.reshape(-1)].astype(np.int8 if self.dtype == "s8" else np.int16).reshape(-1)
+
+    def arrange(self, taps: Sequence[Expr | None], width: int) -> list[Expr]:
+        from edgeq.compiler.kernels import tir
+
+        return [tir.bind(tap) for tap in taps if tap is not None]
+
+    def accumulate(self, accs: list[Expr], operands: list[Expr], weights: Expr, index: Expr) -> list[Expr]:
+        from edgeq.compiler.kernels import tir
+
+        width = 4 * len(accs)
+        factors = [tir.vload(weights, index + k * width, width) for k in range(len(operands))]
+        step = 8 if self.dtype == "s8" else 4  # lanes of one long multiply
+        result: list[Expr] = []
+        for start in range(0, width, step):
+            total = None
+            for x, w in zip(operands, factors, strict=True):
+                product = self._long_multiply(x, w, start, width)
+                total = product if total is None else total + product
+            if step == 4:
+                result.append(tir.bind(accs[start // 4] + total))
+                continue
+            narrow = tir.bind(total)
+            for half in range(2):
+                wide = tir.cast("int32x4", tir.shuffle([narrow], range(4 * half, 4 * half + 4)))
+                result.append(tir.bind(accs[start // 4 + half] + wide))
+        return result
+
+    def _long_multiply(self, x: Expr, w: Expr, start: int, width: int) -> Expr:
+        from edgeq.compiler.kernels import tir
+
+        name, dtype, step = ("v8i16", "int16x8", 8) if self.dtype == "s8" else ("v4i32", "int32x4", 4)
+        parts = [v if width == step else tir.shuffle([v], range(start, start + step)) for v in (x, w)]
+        return tir.intrin(dtype, f"llvm.aarch64.neon.smull.{name}", *parts)
+
+
+@lru_cache(maxsize=64)
+def _target_module(target: Target) -> ModuleType:
+    path = target.folder / "depthwise.py"
+    spec = spec_from_file_location(f"edgeq_target_{target.name.replace('-', '_')}_depthwise", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise TargetError(
+            f"target {target.name!r} has no depthwise.py",
+            where=str(target.folder),
+            why="depthwise convolutions need to know the products of the instruction set",
+            hint="see targets/arm/depthwise.py",
+        )
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def product_of(target: Target, x_dtype: DType) -> DepthwiseProduct:
+    """The target's product for this activation dtype.
+
+    Raises:
+        TargetError: the target has no depthwise.py, or no product for this dtype.
+    """
+    products: dict[str, DepthwiseProduct] = _target_module(target).PRODUCTS
+    if x_dtype not in products:
+        raise TargetError(
+            f"target {target.name!r} has no depthwise product for {x_dtype} activations",
+            where=str(target.folder / "depthwise.py"),
+            why=f"it has products for {', '.join(sorted(products))}",
+        )
+    return products[x_dtype]
+
