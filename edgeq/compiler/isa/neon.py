@@ -41,7 +41,7 @@ class Neon(Isa):
     def saturate8(self, value: Expr, unsigned: bool) -> Expr:
         lanes = lanes_of(value)
         if lanes == 4:
-            value = tir.shuffle([tir.bind(value)], [0, 1, 2, 3, 0, 1, 2, 3])
+            value = self.join([value, value])  # sqxtn takes eight lanes
         narrow = tir.intrin("int8x8", f"llvm.aarch64.neon.{'sqxtun' if unsigned else 'sqxtn'}.v8i8", value)
         if lanes == 4:
             narrow = tir.shuffle([tir.bind(narrow)], range(4))
