@@ -286,12 +286,12 @@ def _calibration(
 
 
 def _golden_inputs(graph: IntegerGraph, data: CalibrationData) -> list[dict[str, Array]]:
-    from edgeq.integer.arithmetic import quantize_array
+    from edgeq.integer.arithmetic import quantize as to_integers
 
     sets = []
     for feed in data.feeds(GOLDEN_SAMPLES):
         quants = {value.name or "": graph.quant(value) for value in graph.inputs}
-        sets.append({name: quantize_array(feed[name], quants[name]) for name in quants})
+        sets.append({n: to_integers(feed[n], q.scale, q.zero_point, q.dtype) for n, q in quants.items()})
     return sets
 
 

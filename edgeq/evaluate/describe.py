@@ -138,21 +138,22 @@ def value_bits(weight: np.ndarray[Any, Any]) -> int:
 
     8 covers −127…127 (and −128), 4 covers −7…7.
     """
+    width = int(weight.dtype.itemsize) * 8
     if weight.dtype.kind not in "iu":
-        return int(weight.dtype.itemsize * 8)
+        return width
     largest = int(np.abs(weight.astype(np.int64)).max(initial=0))
-    return min(int(weight.dtype.itemsize * 8), largest.bit_length() + 1)
+    return min(width, largest.bit_length() + 1)
 
 
 def _macs(node: ir.Node, weight: np.ndarray[Any, Any] | None) -> int:
-    out = math.prod(_shape(node.outputs[0])) if _shape(node.outputs[0]) else 0
+    out: int = math.prod(_shape(node.outputs[0])) if _shape(node.outputs[0]) else 0
     if node.op_type in CONVOLUTIONS and weight is not None:
-        return out * math.prod(weight.shape[1:])
+        return out * int(math.prod(weight.shape[1:]))
     first = node.inputs[0] if node.inputs else None
     if first is None:
         return 0
     if node.op_type == "ConvTranspose" and weight is not None:
-        return math.prod(_shape(first)) * math.prod(weight.shape[1:])
+        return math.prod(_shape(first)) * int(math.prod(weight.shape[1:]))
     if node.op_type in ("Gemm", "GemmS16", "MatMul"):
         shape = _shape(first)
         transposed = "transA" in node.attributes and node.attributes["transA"].as_int() == 1

@@ -66,11 +66,12 @@ def kind_of(path: str | Path) -> str:
         if file.read(4) == ELF_MAGIC or Path(path).suffix == ARTIFACT_SUFFIX:
             return "artifact"
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         proto = onnx.load(str(path), load_external_data=False)
-    except DecodeError as error:
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's decoder has its own exception, which moves between releases
         raise ModelError(
             "not a model",
             where=str(path),
@@ -150,8 +151,12 @@ class IntegerModel(Model):
         """Real inputs as the integers the graph takes; integers of that dtype as they are."""
         from edgeq.integer.arithmetic import quantize
 
-        quants = {v.name or "": self.graph.quant(v) for v in self.graph.inputs}
-        return {n: x if x.dtype == np.dtype(quants[n].dtype) else quantize(x, quants[n]) for n, x in samples.items()}
+        feeds = {}
+        for value in self.graph.inputs:
+            quant, x = self.graph.quant(value), samples[value.name or ""]
+            own = x.dtype == np.dtype(quant.dtype)
+            feeds[value.name or ""] = x if own else quantize(x, quant.scale, quant.zero_point, quant.dtype)
+        return feeds
 
     def run(self, samples: Mapping[str, Array]) -> dict[str, Array]:
         from edgeq.integer.arithmetic import dequantize
@@ -160,7 +165,7 @@ class IntegerModel(Model):
 
         def once(batch: dict[str, Array]) -> dict[str, Array]:
             found = self.oracle.run(self.quantized(batch))
-            return {n: dequantize(found[n], q) for n, q in quants.items()}
+            return {n: dequantize(found[n], q.scale, q.zero_point) for n, q in quants.items()}
 
         return in_batches(self.inputs, samples, once)
 

@@ -1,0 +1,74 @@
+"""`edgeq targets` and `edgeq doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import pytest
+
+from edgeq.cli import environment
+from edgeq.errors import ToolError
+from tests.cli.helpers import edgeq
+
+
+def test_targets_lists_host_and_arm() -> None:
+    outcome = edgeq("targets")
+    assert outcome.code == 0
+    for name in ("host", "arm", "arm-dotprod"):
+        assert name in outcome.out
+
+
+def test_targets_as_json() -> None:
+    rows = {row["name"]: row for row in edgeq("targets", "--json").json}
+    assert rows["arm"]["arch"] == "aarch64"
+    assert rows["host"]["resolves_to"] in rows
+    assert rows["host"]["runs_here"] == "yes"
+
+
+def test_a_target_without_its_emulator_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    foreign = [row for row in environment.describe_targets() if row["runs_here"] != "yes"]
+    assert foreign
+    assert all("apt-get install qemu-user" in row["runs_here"] for row in foreign if row["resolves_to"] is None)
+
+
+def test_doctor_is_content_here() -> None:
+    outcome = edgeq("doctor")
+    assert outcome.code == 0, outcome.out
+    assert "Everything needed is there" in outcome.out
+
+
+def test_doctor_reports_a_missing_linker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise ToolError("no linker", hint="pip install ziglang")
+
+    monkeypatch.setattr("edgeq.artifact.tools.linker", missing)
+    outcome = edgeq("doctor", "--json")
+    assert outcome.code == 1
+    row = next(r for r in outcome.json["checks"] if r["name"] == "linker")
+    assert row["state"] == "missing"
+    assert row["hint"] == "pip install ziglang"
+    assert "1 missing" in edgeq("doctor").out
+
+
+def test_doctor_reports_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "ziglang":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    rows = {row["name"]: row for row in environment.check_tools()}
+    assert rows["ziglang"]["state"] == "missing"
+    assert rows["ziglang"]["hint"] == "pip install ziglang"
+
+
+def test_doctor_knows_a_machine_without_compiler_and_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    rows = {row["name"]: row for row in environment.check_tools()}
+    assert rows["C compiler"]["state"] == "optional"
+    assert rows["qemu-aarch64"]["state"] == "optional"
+    assert "apt-get install qemu-user" in rows["qemu-aarch64"]["hint"]
