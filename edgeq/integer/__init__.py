@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeq.integer.graph import IntegerGraph, Quant
+    from edgeq.integer.proof import prove
 
-__all__ = ["IntegerGraph", "Quant"]
+__all__ = ["IntegerGraph", "Quant", "prove"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name in ("IntegerGraph", "Quant"):
         from edgeq.integer import graph
 
         return getattr(graph, name)
+    if name == "prove":
+        from edgeq.integer.proof import prove
+
+        return prove
     raise AttributeError(f"module 'edgeq.integer' has no attribute {name!r}")

@@ -125,7 +125,9 @@ def single_constants(scale: NDArray[np.float64] | float) -> tuple[IntArray, IntA
     multiplier, shift = np.where(tiny, 2**30, multiplier), np.where(tiny, SINGLE_SHIFT_MAX, shift)
     if np.any(shift < SINGLE_SHIFT_MIN):
         raise CompileError(
-            "a requantize scale is too large", why=f"{ratio.max()} is not below 2^29", hint="check the scales around the node"
+            "a requantize scale is too large",
+            why=f"{ratio.max()} is not below 2^29",
+            hint="check the scales around the node",
         )
     return multiplier.astype(np.int32), shift.astype(np.int32)
 
@@ -217,7 +219,9 @@ def ratio_constants(ratio: float, bits: int = 15, max_shift: int = 30) -> tuple[
         shift -= 1
     if shift < 0:
         raise CompileError(
-            "a ratio of scales is too large", why=f"{ratio} is not below 2^{bits}", hint="check the scales around the node"
+            "a ratio of scales is too large",
+            why=f"{ratio} is not below 2^{bits}",
+            hint="check the scales around the node",
         )
     return max(1, round(ratio * 2.0**shift)), shift
 

@@ -57,3 +57,52 @@ def axis_weights(mode: str, size_in: int, size_out: int) -> AxisWeights:
         np.minimum(first + 1, size_in - 1).astype(np.int32),
         (position & ((1 << WEIGHT_BITS) - 1)).astype(np.int32),
     )
+
+
+NEAREST_COORDINATES = (*COORDINATE_MODES, "tf_half_pixel_for_nn")
+NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+def nearest_indices(coordinates: str, nearest: str, size_in: int, size_out: int) -> NDArray[np.int64]:
+    """Source index of every output index of a nearest-neighbour resize along one axis, by exact rational arithmetic.
+
+    Args:
+        coordinates: one of NEAREST_COORDINATES. nearest: one of NEAREST_MODES (ONNX's names).
+        size_in, size_out: lengths, at least 1.
+    """
+    a, b, d = source_ratio("half_pixel" if coordinates == "tf_half_pixel_for_nn" else coordinates, size_in, size_out)
+    if coordinates == "tf_half_pixel_for_nn":
+        b = size_in
+    n: NDArray[Any] = a * np.arange(size_out, dtype=np.int64) + b
+    index = {
+        "floor": n // d,
+        "ceil": -(-n // d),
+        "round_prefer_ceil": (2 * n + d) // (2 * d),
+        "round_prefer_floor": -((-2 * n + d) // (2 * d)),
+    }[nearest]
+    result: NDArray[np.int64] = np.clip(index, 0, size_in - 1)
+    return result
+
+
+def nearest_is_exact(coordinates: str, nearest: str, size_in: int, size_out: int) -> bool:
+    """Whether float32 arithmetic, as ONNX runtimes use it, finds the indices of `nearest_indices` for these sizes."""
+    out = np.arange(size_out, dtype=np.float32)
+    scale, half = np.float32(size_out) / np.float32(size_in), np.float32(0.5)
+    if coordinates == "align_corners":
+        position = out * np.float32(size_in - 1) / np.float32(max(size_out - 1, 1))
+    elif coordinates == "asymmetric":
+        position = out / scale
+    elif coordinates == "tf_half_pixel_for_nn":
+        position = (out + half) / scale
+    elif coordinates == "pytorch_half_pixel" and size_out == 1:
+        position = out
+    else:
+        position = (out + half) / scale - half
+    index = {
+        "floor": np.floor(position),
+        "ceil": np.ceil(position),
+        "round_prefer_ceil": np.floor(position + half),
+        "round_prefer_floor": np.ceil(position - half),
+    }[nearest]
+    exact = nearest_indices(coordinates, nearest, size_in, size_out)
+    return bool(np.array_equal(np.clip(index, 0, size_in - 1).astype(np.int64), exact))

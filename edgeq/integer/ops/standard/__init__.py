@@ -1,0 +1,43 @@
+"""The data movement ops of the standard ONNX domain that an integer graph may hold, on integers. Importing registers them."""
+
+from edgeq.integer.ops.standard import (
+    arg_max,
+    concat,
+    depth_to_space,
+    expand,
+    flatten,
+    gather,
+    identity,
+    max_pool,
+    pad,
+    reduce_max,
+    reshape,
+    resize,
+    slice_,
+    space_to_depth,
+    split,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
+
+__all__ = [
+    "arg_max",
+    "concat",
+    "depth_to_space",
+    "expand",
+    "flatten",
+    "gather",
+    "identity",
+    "max_pool",
+    "pad",
+    "reduce_max",
+    "reshape",
+    "resize",
+    "slice_",
+    "space_to_depth",
+    "split",
+    "squeeze",
+    "transpose",
+    "unsqueeze",
+]
