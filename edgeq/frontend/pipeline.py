@@ -73,8 +73,8 @@ def _prepare(batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> S
         RaiseOpset(),
         stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         stock.TopologicalSortPass(),
-        stock.NameFixPass(),
         NameNodes(),
+        stock.NameFixPass(),
         WidenFloats(),
         FreezeShapes(batch, shapes),
     )

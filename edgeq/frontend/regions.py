@@ -85,17 +85,22 @@ def find_regions(graph: ir.Graph) -> list[Region]:
         finder.cuts |= cuts
 
 
-def computed_elementwise(graph: ir.Graph) -> set[ir.Value]:
-    """Values inside (or at the end of) an elementwise sub-graph: a table will make them."""
+def made_by_tables(graph: ir.Graph) -> set[ir.Value]:
+    """Values that are a non-linear elementwise function of one tensor: a table will make them."""
     finder = _Finder(list(graph))
     finder.assign(keep_biases=True)
-    return set(finder.base_of)
+    return {
+        value
+        for value, base in finder.base_of.items()
+        if not Region(base, value, finder.cone(value, {base})).is_affine()
+    }
 
 
 def is_matmul_bias(node: ir.Node) -> bool:
     """True for the Add that is the bias of a MatMul with constant weights."""
     if not is_op(node, "Add"):
         return False
+    sum_shape = static_shape(node.outputs[0])
     for value, other in (node.inputs, reversed(node.inputs)):
         if value is None:
             continue
@@ -104,7 +109,7 @@ def is_matmul_bias(node: ir.Node) -> bool:
         if bias is None or shape is None or not is_op(producer, "MatMul") or only_use(value) is not node:
             continue
         assert producer is not None
-        if weight_source(producer.inputs[1]) is not None and static_shape(node.outputs[0]) == shape:
+        if weight_source(producer.inputs[1]) is not None and sum_shape == shape:
             return per_axis(bias.astype(np.float64), len(shape), len(shape) - 1, shape[-1]) is not None
     return False
 
@@ -192,9 +197,10 @@ class _Finder:
         """One region per exit."""
         for value, base in self.base_of.items():
             if value.dtype == ir.DataType.FLOAT and self._read_outside(value):
-                yield Region(base, value, self._cone(value, {base}))
+                yield Region(base, value, self.cone(value, {base}))
 
-    def _cone(self, value: ir.Value, stops: set[ir.Value]) -> tuple[ir.Node, ...]:
+    def cone(self, value: ir.Value, stops: set[ir.Value]) -> tuple[ir.Node, ...]:
+        """The nodes that compute `value` from `stops`, in graph order."""
         nodes: set[ir.Node] = set()
         stack = [value]
         while stack:
@@ -214,7 +220,7 @@ class _Finder:
                 inner = node.outputs[0]
                 if inner is region.exit or inner not in exits or inner in self.cuts:
                     continue
-                behind = self._cone(region.exit, {inner, region.base})
+                behind = self.cone(region.exit, {inner, region.base})
                 if not any(region.base in other.inputs for other in behind):
                     cuts.add(inner)
         return cuts

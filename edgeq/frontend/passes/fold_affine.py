@@ -21,7 +21,7 @@ from edgeq.frontend.editing import (
     static_shape,
     supersede,
 )
-from edgeq.frontend.regions import computed_elementwise, is_matmul_bias
+from edgeq.frontend.regions import is_matmul_bias, made_by_tables
 from edgeq.frontend.weights import quantized, scale_weight, set_weight, weight_array
 
 
@@ -39,7 +39,7 @@ class FoldAffine(NodePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Visit every node; what belongs to a table stays with it (the 0.5 at the end of GELU costs nothing there)."""
-        self.tables = computed_elementwise(model.graph)
+        self.tables = made_by_tables(model.graph)
         return super().call(model)
 
     def visit(self, graph: ir.Graph, node: ir.Node) -> bool:
