@@ -13,7 +13,7 @@ from edgeq.artifact import format as layout
 from edgeq.artifact.format import Golden, ModelImage, StepInfo, TensorInfo
 from edgeq.errors import CompileError
 
-# Waking and joining a thread costs a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which one
+# Waking and joining a thread costs a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which a
 # core does roughly a hundred a nanosecond: below this much, a range isn't worth a thread of its own.
 MIN_WORK_PER_THREAD = 150_000
 
