@@ -166,4 +166,3 @@ class DepthwiseSpec(KernelSpec):
 def weight_elements(spec: DepthwiseSpec, plan: Plan) -> int:
     """Elements of the operand `weights`."""
     return sum(plan.block_elements(width) for _, width in plan.block_channels)
-

@@ -156,7 +156,9 @@ class _Tile:
                     continue
                 start = group * self.product.group
                 depth = min(self.product.group, plan.window(self.rows) - start)
-                taps = [self._tap(x + ((start + k) * g.dilation_h * g.x.row + column * g.x.column)) for k in range(depth)]
+                taps = [
+                    self._tap(x + ((start + k) * g.dilation_h * g.x.row + column * g.x.column)) for k in range(depth)
+                ]
                 operands = self.product.arrange(taps, self.chunks.width)
                 for output, kernel_column in users:
                     for row in rows:

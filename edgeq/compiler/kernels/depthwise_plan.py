@@ -309,7 +309,5 @@ def _repeated(channels: int, width: int, valid: int, *, shared: bool) -> tuple[C
     if full:
         result.append(Chunks(full, 0, valid, valid, width, 0, width * step, 0, step))
     if rest:
-        result.append(
-            Chunks(1, full * valid, rest, rest, width, full * width * step, width * step, full * step, step)
-        )
+        result.append(Chunks(1, full * valid, rest, rest, width, full * width * step, width * step, full * step, step))
     return tuple(result)

@@ -309,4 +309,3 @@ def product_of(target: Target, x_dtype: DType) -> DepthwiseProduct:
             why=f"it has products for {', '.join(sorted(products))}",
         )
     return products[x_dtype]
-

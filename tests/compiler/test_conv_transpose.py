@@ -1,0 +1,112 @@
+"""The decomposition of a transposed convolution against the reference of the integer op, and run through real kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.conv_transpose import as_convolution, input_padding, phases
+from edgeq.errors import CompileError
+from edgeq.integer.ops.conv_transpose import reference
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    """Geometry of a transposed convolution with at least one output."""
+    group = draw(st.integers(1, 3))
+    case: dict[str, Any] = {
+        "group": group,
+        "channels": (group * draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        "size": (draw(st.integers(1, 5)), draw(st.integers(1, 5))),
+        "kernel": (draw(st.integers(1, 5)), draw(st.integers(1, 5))),
+        "strides": (draw(st.integers(1, 4)), draw(st.integers(1, 4))),
+        "dilations": (draw(st.integers(1, 4)), draw(st.integers(1, 4))),
+        "x_zero_point": draw(st.integers(-128, 127)),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+    spans = [
+        (case["size"][i] - 1) * case["strides"][i] + (case["kernel"][i] - 1) * case["dilations"][i] + 1 for i in (0, 1)
+    ]
+    pads = [draw(st.integers(0, (spans[i % 2] - 1) // 2)) for i in range(4)]
+    extra = [draw(st.integers(0, max(case["strides"][i], case["dilations"][i]) - 1)) for i in (0, 1)]
+    case |= {"pads": pads, "output_padding": extra}
+    case["y_size"] = [spans[i] + extra[i] - pads[i] - pads[2 + i] for i in (0, 1)]
+    return case
+
+
+def convolve(image: np.ndarray, weights: np.ndarray, dilations: tuple[int, int], group: int) -> np.ndarray:
+    """Stride-1 convolution of an NHWC image by [N, C/group, kh, kw], plain loops over taps."""
+    outputs, per_group, kh, kw = weights.shape
+    rows, columns = image.shape[1] - (kh - 1) * dilations[0], image.shape[2] - (kw - 1) * dilations[1]
+    result = np.zeros((image.shape[0], rows, columns, outputs), np.int64)
+    for n in range(outputs):
+        start = n // (outputs // group) * per_group
+        for r in range(kh):
+            for c in range(kw):
+                top, left = r * dilations[0], c * dilations[1]
+                part = image[:, top : top + rows, left : left + columns, start : start + per_group]
+                result[..., n] += (part * weights[n, :, r, c].astype(np.int64)).sum(axis=-1)
+    return result
+
+
+def strided(flat: np.ndarray, image: Image, offset: int) -> np.ndarray:
+    """The view that an Image describes."""
+    item = flat.itemsize
+    return np.lib.stride_tricks.as_strided(
+        flat[offset:],
+        (image.n, image.h, image.w, image.c),
+        [item * s for s in (image.image_stride, image.row_stride, image.pixel_stride, 1)],
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_phases_compute_the_op(case: dict[str, Any]) -> None:
+    """Every output is written once, and holds what the op's reference gives."""
+    rng = np.random.default_rng(case["seed"])
+    channels, per_group = case["channels"]
+    x = rng.integers(-128, 128, (2, channels, *case["size"])).astype(np.int8)
+    w = rng.integers(-127, 128, (channels, per_group, *case["kernel"])).astype(np.int8)
+    outputs = per_group * case["group"]
+    bias = rng.integers(-1000, 1000, (1, outputs, 1, 1)).astype(np.int32)
+    geometry = {k: case[k] for k in ("strides", "pads", "dilations", "group")}
+    expected = reference(
+        x, w, bias, **geometry, output_padding=case["output_padding"], x_zero_point=case["x_zero_point"]
+    )
+
+    found = phases(w, case["y_size"], **geometry)
+    pads = input_padding(found, case["size"])
+    top, left, bottom, right = pads
+    centred = x.transpose(0, 2, 3, 1).astype(np.int64) - case["x_zero_point"]
+    padded = np.pad(centred, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    y = Image.dense(2, *case["y_size"], outputs)
+    result = np.zeros(y.elements, np.int64)
+    written = np.zeros(y.elements, np.int64)
+    for phase in found:
+        image, offset = phase.input_image(Image.dense(*padded.shape), pads)
+        source = strided(padded.reshape(-1), image, offset)
+        grid, start = phase.output_image(y)
+        dilations = (phase.rows.dilation, phase.columns.dilation)
+        strided(result, grid, start)[:] = convolve(source, phase.weights, dilations, case["group"]) + bias.reshape(-1)
+        strided(written, grid, start)[:] += 1
+    assert (written == 1).all()
+    np.testing.assert_array_equal(result.reshape(2, *case["y_size"], outputs).transpose(0, 3, 1, 2), expected)
+
+
+def test_upsampling_by_two_needs_four_small_kernels() -> None:
+    """A 4×4 kernel with stride 2 and pad 1 becomes four 2×2 kernels; nothing is multiplied by a gap."""
+    found = phases(
+        np.ones((8, 3, 4, 4), np.int8), (16, 16), strides=(2, 2), pads=(1, 1, 1, 1), dilations=(1, 1), group=1
+    )
+    assert [p.weights.shape for p in found] == [(3, 8, 2, 2)] * 4
+    assert input_padding(found, (8, 8)) == (1, 1, 1, 1)
+
+
+def test_wrong_groups_are_explained() -> None:
+    with pytest.raises(CompileError, match="groups don't go together"):
+        as_convolution(np.zeros((5, 1, 3, 3), np.int8), 2)
