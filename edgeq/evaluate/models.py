@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import DataError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Array = NDArray[Any]
 ELF_MAGIC = b"\x7fELF"
@@ -96,7 +99,7 @@ def open_model(path: str | Path, *, threads: int = 1) -> Model:
     if kind == "artifact":
         return ArtifactModel(file, threads)
     if kind == "integer graph":
-        return IntegerModel(file)
+        return IntegerModel(file, threads)
     return FloatModel(file, threads)
 
 
@@ -137,37 +140,54 @@ class IntegerModel(Model):
 
     kind = "integer graph"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         from edgeq.integer import IntegerGraph
-        from edgeq.integer.oracle import Oracle
+        from edgeq.integer.oracle import Session
 
         self.path = path
         self.graph = IntegerGraph.load(path)
-        self.oracle = Oracle(self.graph)
-        self.inputs = [Port(v.name or "", _static(v.shape), self.graph.quant(v).dtype) for v in self.graph.inputs]
-        self.outputs = [Port(v.name or "", _static(v.shape), self.graph.quant(v).dtype) for v in self.graph.outputs]
+        self.session = Session(self.graph, threads)
+        self.inputs = [self._port(v) for v in self.graph.inputs]
+        self.outputs = [self._port(v) for v in self.graph.outputs]
+
+    @staticmethod
+    def _port(value: ir.Value) -> Port:
+        from edgeq.integer.graph import tensor_type
+
+        kind = tensor_type(value)
+        return Port(str(value.name), tuple(kind.shape), kind.dtype.name)
 
     def quantized(self, samples: Mapping[str, Array]) -> dict[str, Array]:
         """Real inputs as the integers the graph takes; integers of that dtype as they are."""
         from edgeq.integer.arithmetic import quantize
 
         feeds = {}
-        for value in self.graph.inputs:
-            quant, x = self.graph.quant(value), samples[value.name or ""]
-            own = x.dtype == np.dtype(quant.dtype)
-            feeds[value.name or ""] = x if own else quantize(x, quant.scale, quant.zero_point, quant.dtype)
+        for value, port in zip(self.graph.inputs, self.inputs, strict=True):
+            x = samples[port.name]
+            if x.dtype != np.dtype(port.dtype):
+                quant = self.graph.quant(value)
+                x = quantize(x, quant.scale, quant.zero_point, quant.dtype)
+            feeds[port.name] = x
         return feeds
 
     def run(self, samples: Mapping[str, Array]) -> dict[str, Array]:
         from edgeq.integer.arithmetic import dequantize
 
-        quants = {v.name or "": self.graph.quant(v) for v in self.graph.outputs}
+        quants = {str(v.name): scale_of(v) for v in self.graph.outputs}
 
         def once(batch: dict[str, Array]) -> dict[str, Array]:
-            found = self.oracle.run(self.quantized(batch))
-            return {n: dequantize(found[n], q.scale, q.zero_point) for n, q in quants.items()}
+            found = self.session.run(self.quantized(batch))
+            return {name: dequantize(found[name], *scale) for name, scale in quants.items()}
 
         return in_batches(self.inputs, samples, once)
+
+
+def scale_of(value: ir.Value) -> tuple[float, int]:
+    """Scale and zero point of an integer value; (1, 0) for plain integers such as indices."""
+    from edgeq.integer.builder import get_quant
+
+    quant = get_quant(value)
+    return (1.0, 0) if quant is None else (quant.scale, quant.zero_point)
 
 
 class ArtifactModel(Model):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import ModelError
-from edgeq.evaluate.models import ArtifactModel, FloatModel, IntegerModel, Model, first_line, in_batches
+from edgeq.evaluate.models import ArtifactModel, FloatModel, IntegerModel, Model, first_line, in_batches, scale_of
 
 Array = NDArray[Any]
 
@@ -89,9 +89,7 @@ def _trace_integer(model: IntegerModel, samples: Mapping[str, Array]) -> list[Va
     for node in graph.model.graph:
         for out in node.outputs:
             if out.name in raw:
-                quant = graph.quant(out)
-                name = out.name or ""
-                values.append(_integer(name, node.name or name, node.op_type, raw[name], quant.scale, quant.zero_point))
+                values.append(_integer(out.name, node.name or out.name, node.op_type, raw[out.name], *scale_of(out)))
     return values
 
 
