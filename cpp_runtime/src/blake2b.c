@@ -27,8 +27,8 @@ static const uint64_t IV[8] = {
     (b) = ROTATE((b) ^ (c), 63);                                                                                       \
   } while (0)
 
-/* One round with the message schedule of section 2.7 written out: indices known to the compiler keep all of the state in
- * registers, which is what makes it fast. */
+/* One round with the message schedule of section 2.7 written out: indices known to the compiler keep all of the state
+ * in registers, which is what makes it fast. */
 #define ROUND(s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15)                                    \
   do {                                                                                                                 \
     MIX(v0, v4, v8, v12, m[s0], m[s1]);                                                                                \

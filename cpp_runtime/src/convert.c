@@ -1,5 +1,6 @@
-/* Between dense values of the caller and tensors in the arena: strides, storage bias, quantization. The only floating point of
- * the runtime; edgeq_run never comes here. Loops are written so that compilers vectorize them for the baseline CPU. */
+/* Between dense values of the caller and tensors in the arena: strides, storage bias, quantization. The only floating
+ * point of the runtime; edgeq_run never comes here. Loops are written so that compilers vectorize them for the baseline
+ * CPU. */
 #include <math.h>
 #include <string.h>
 
@@ -137,14 +138,14 @@ uint64_t edgeq_tensor_difference(const uint8_t *arena, const edgeq_tensor_record
 
 /* ---- floats ---- */
 
-/* The numbers of one tensor. Values of 8 and 16 bits are clipped before they are rounded, which is the same because the bounds
- * are integers, and then rounded by adding 1.5 * 2^23: the sum's low mantissa bits are the integer, halves to even. That needs
- * no rounding instruction, which baseline x86-64 lacks. */
+/* The numbers of one tensor. Values of 8 and 16 bits are clipped before they are rounded, which is the same because the
+ * bounds are integers, and then rounded by adding 1.5 * 2^23: the sum's low mantissa bits are the integer, halves to
+ * even. That needs no rounding instruction, which baseline x86-64 lacks. */
 typedef struct scaling {
-  float inverse;    /* (float)(1 / scale) */
-  float scale;      /* (float)scale */
-  float low, high;  /* clip bounds less the zero point */
-  int32_t zero;     /* zero point as stored, bias included */
+  float inverse;   /* (float)(1 / scale) */
+  float scale;     /* (float)scale */
+  float low, high; /* clip bounds less the zero point */
+  int32_t zero;    /* zero point as stored, bias included */
 } scaling;
 
 #define ROUND_MAGIC 12582912.0f
@@ -221,7 +222,8 @@ DEFINE_ROWS(int8_t, s8)
 DEFINE_ROWS(uint8_t, u8)
 DEFINE_ROWS(int16_t, s16)
 
-/* 32 and 64 bits: rare, so exact before fast. The largest int64 has no double; its neighbour below 2^63 takes its place. */
+/* 32 and 64 bits: rare, so exact before fast. The largest int64 has no double; its neighbour below 2^63 takes its
+ * place. */
 static void quantize_row_wide(void *arena, int64_t stride, const float *from, int64_t length, const scaling s,
                               uint32_t dtype) {
   const double low = dtype == EDGEQ_INT32 ? -2147483648.0 : -9223372036854775808.0;

@@ -1,9 +1,9 @@
 /* What this processor is and has. */
 #include "internal.h"
 
-static const char *const X86_NAMES[] = {"avx2",    "fma",      "bmi1",     "bmi2",     "lzcnt",
-                                        "f16c",    "movbe",    "avx512f",  "avx512bw", "avx512vl",
-                                        "avx512dq", "avx512vnni", "avx512vbmi", "avxvnni", "avx512cd"};
+static const char *const X86_NAMES[] = {"avx2",     "fma",        "bmi1",       "bmi2",     "lzcnt",
+                                        "f16c",     "movbe",      "avx512f",    "avx512bw", "avx512vl",
+                                        "avx512dq", "avx512vnni", "avx512vbmi", "avxvnni",  "avx512cd"};
 static const char *const ARM_NAMES[] = {"dotprod", "i8mm", "fp16", "rdm", "lse", "bf16", "sve", "sve2"};
 
 const char *edgeq_cpu_feature_name(uint32_t arch, uint32_t bit) {
@@ -32,9 +32,10 @@ static uint64_t bit_if(uint32_t word, int bit, uint64_t feature) {
 }
 
 static uint64_t avx512_features(uint32_t ebx, uint32_t ecx) {
-  return bit_if(ebx, 16, EDGEQ_X86_AVX512F) | bit_if(ebx, 17, EDGEQ_X86_AVX512DQ) | bit_if(ebx, 28, EDGEQ_X86_AVX512CD) |
-         bit_if(ebx, 30, EDGEQ_X86_AVX512BW) | bit_if(ebx, 31, EDGEQ_X86_AVX512VL) |
-         bit_if(ecx, 1, EDGEQ_X86_AVX512VBMI) | bit_if(ecx, 11, EDGEQ_X86_AVX512VNNI);
+  return bit_if(ebx, 16, EDGEQ_X86_AVX512F) | bit_if(ebx, 17, EDGEQ_X86_AVX512DQ) |
+         bit_if(ebx, 28, EDGEQ_X86_AVX512CD) | bit_if(ebx, 30, EDGEQ_X86_AVX512BW) |
+         bit_if(ebx, 31, EDGEQ_X86_AVX512VL) | bit_if(ecx, 1, EDGEQ_X86_AVX512VBMI) |
+         bit_if(ecx, 11, EDGEQ_X86_AVX512VNNI);
 }
 
 uint32_t edgeq_host_arch(void) {

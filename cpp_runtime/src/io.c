@@ -2,8 +2,8 @@
 #include "internal.h"
 
 /* Tensor `index` when `size` is what it should be, else NULL and the reason in `detail`. */
-static const edgeq_tensor_record *matching(const edgeq_context *context, int is_output, uint32_t index, const void *values,
-                                           uint64_t size, int in_bytes, edgeq_status *status) {
+static const edgeq_tensor_record *matching(const edgeq_context *context, int is_output, uint32_t index,
+                                           const void *values, uint64_t size, int in_bytes, edgeq_status *status) {
   const edgeq_tensor_record *tensor = context != NULL ? edgeq_tensor(context->model, is_output, index) : NULL;
   if (tensor == NULL || values == NULL) {
     *status = EDGEQ_ERROR_ARGUMENT;

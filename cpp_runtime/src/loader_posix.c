@@ -1,5 +1,6 @@
-/* Loading on systems with mmap: check the whole file, then map its segments. No dlopen, so it works in static programs, and no
- * byte of the file is trusted before the digest is right; nor after that, since a digest can be made by anybody. */
+/* Loading on systems with mmap: check the whole file, then map its segments. No dlopen, so it works in static programs,
+ * and no byte of the file is trusted before the digest is right; nor after that, since a digest can be made by anybody.
+ */
 #if !defined(_DEFAULT_SOURCE)
 #define _DEFAULT_SOURCE 1 /* MAP_ANONYMOUS, MAP_POPULATE */
 #endif

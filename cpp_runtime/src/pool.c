@@ -1,9 +1,10 @@
 /* A pool of threads that splits a step's tasks into fixed ranges.
  *
- * Chunk k of a step belongs to worker k (slot k), chunk 0 to the caller. A chunk goes FREE -> POSTED (caller) -> TAKEN (by whoever
- * wins: its worker, or the caller when it has nothing else left to do and the worker hasn't woken up) -> DONE. So a worker that
- * the system doesn't schedule never holds up a run, and the split, hence every bit, is the same whoever takes a chunk.
- * Waiting spins a bounded while, since the next step usually comes within microseconds, then sleeps. */
+ * Chunk k of a step belongs to worker k (slot k), chunk 0 to the caller. A chunk goes FREE -> POSTED (caller) -> TAKEN
+ * (by whoever wins: its worker, or the caller when it has nothing else left to do and the worker hasn't woken up) ->
+ * DONE. So a worker that the system doesn't schedule never holds up a run, and the split, hence every bit, is the same
+ * whoever takes a chunk. Waiting spins a bounded while, since the next step usually comes within microseconds, then
+ * sleeps. */
 #if !defined(_DEFAULT_SOURCE)
 #define _DEFAULT_SOURCE 1
 #endif
@@ -23,16 +24,16 @@ typedef struct worker {
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   uint32_t chunk;
-  uint32_t is_asleep; /* atomic */
-  int32_t code;       /* what the step returned */
+  uint32_t is_asleep;      /* atomic */
+  int32_t code;            /* what the step returned */
   uint8_t gap[CACHE_LINE]; /* keeps `state`, which two threads poll, off the others' cache lines */
   uint32_t state;          /* atomic */
   uint8_t tail[CACHE_LINE - sizeof(uint32_t)];
 } worker;
 
 struct edgeq_pool {
-  uint32_t threads;   /* the caller's included */
-  uint32_t is_ending; /* atomic */
+  uint32_t threads;    /* the caller's included */
+  uint32_t is_ending;  /* atomic */
   uint32_t is_waiting; /* atomic: the caller sleeps until a chunk is done */
   pthread_mutex_t run_mutex;
   pthread_mutex_t done_mutex;
@@ -67,7 +68,8 @@ static int take(worker *w) {
 /* ---- workers ---- */
 
 static int has_news(worker *w) {
-  return __atomic_load_n(&w->state, __ATOMIC_SEQ_CST) == POSTED || __atomic_load_n(&w->pool->is_ending, __ATOMIC_SEQ_CST);
+  return __atomic_load_n(&w->state, __ATOMIC_SEQ_CST) == POSTED ||
+         __atomic_load_n(&w->pool->is_ending, __ATOMIC_SEQ_CST);
 }
 
 static void wait_for_news(worker *w) {
@@ -77,7 +79,8 @@ static void wait_for_news(worker *w) {
     }
     relax();
   }
-  /* is_asleep before the last look at `state`; the caller does it the other way round: one of the two sees the other. */
+  /* is_asleep before the last look at `state`; the caller does it the other way round: one of the two sees the other.
+   */
   pthread_mutex_lock(&w->mutex);
   __atomic_store_n(&w->is_asleep, 1, __ATOMIC_SEQ_CST);
   while (!has_news(w)) {
@@ -190,8 +193,8 @@ static int start(worker *w) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int good = pthread_attr_setstacksize(&attributes, STACK_SIZE) == 0 &&
-                   pthread_create(&w->thread, &attributes, work, w) == 0;
+  const int good =
+      pthread_attr_setstacksize(&attributes, STACK_SIZE) == 0 && pthread_create(&w->thread, &attributes, work, w) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
   return good;

@@ -64,9 +64,8 @@ static edgeq_status run_steps(edgeq_context *context, edgeq_pool *pool, uint32_t
   uint64_t before = step_ns != NULL ? edgeq_clock_ns() : 0;
   for (uint32_t index = 0; index < model->image->step_count; index++) {
     const uint32_t chunks = chunks_of(&steps[index], threads), tasks = steps[index].tasks;
-    const int32_t code = chunks > 1
-                             ? edgeq_pool_run(pool, model, context->arena, index, tasks, chunks)
-                             : model->step((int32_t)index, 0, (int32_t)tasks, 0, context->arena, model->weights);
+    const int32_t code = chunks > 1 ? edgeq_pool_run(pool, model, context->arena, index, tasks, chunks)
+                                    : model->step((int32_t)index, 0, (int32_t)tasks, 0, context->arena, model->weights);
     if (code != 0) {
       return edgeq_fail(context->detail, EDGEQ_ERROR_STEP, "step %u (%.100s) ended with code %d", (unsigned)index,
                         edgeq_text(model, steps[index].name), (int)code);

@@ -14,7 +14,8 @@ enum { MAX_FILES = 64 };
 static const char USAGE[] =
     "usage: edgeq-run MODEL.edgeq [options]\n"
     "\n"
-    "  -i, --input [NAME=]FILE    .npy, .npz (uncompressed; members named like the inputs), anything else: raw integers.\n"
+    "  -i, --input [NAME=]FILE    .npy, .npz (uncompressed; members named like the inputs), anything else: raw "
+    "integers.\n"
     "                             Floats are quantized. A sample axis in front runs the model once per sample.\n"
     "  -o, --output [NAME=]FILE   .npy or raw for one output, .npz for all\n"
     "      --dequantize           outputs as float32 (the default when an input is float)\n"
@@ -82,12 +83,12 @@ static long number(const char *option, const char *text, long most) {
 
 static options parse_options(int argc, char **argv) {
   static const struct option known[] = {
-      {"input", required_argument, NULL, 'i'},  {"output", required_argument, NULL, 'o'},
+      {"input", required_argument, NULL, 'i'},   {"output", required_argument, NULL, 'o'},
       {"threads", required_argument, NULL, 't'}, {"repeat", required_argument, NULL, 'r'},
-      {"profile", no_argument, NULL, 'p'},      {"verify", no_argument, NULL, 'v'},
-      {"info", no_argument, NULL, 'n'},         {"dequantize", no_argument, NULL, 'd'},
-      {"integers", no_argument, NULL, 'q'},     {"help", no_argument, NULL, 'h'},
-      {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
+      {"profile", no_argument, NULL, 'p'},       {"verify", no_argument, NULL, 'v'},
+      {"info", no_argument, NULL, 'n'},          {"dequantize", no_argument, NULL, 'd'},
+      {"integers", no_argument, NULL, 'q'},      {"help", no_argument, NULL, 'h'},
+      {"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
   };
   options chosen = {.threads = 1, .dequantize = -1};
   for (int letter; (letter = getopt_long(argc, argv, "i:o:h", known, NULL)) != -1;) {

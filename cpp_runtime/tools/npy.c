@@ -39,7 +39,8 @@ static void parse_dtype(const char *where, const char *value, array *item, int *
     item->dtype = strcmp(text, CODES[i].text) == 0 ? CODES[i].dtype : item->dtype;
   }
   if (item->dtype == 0) {
-    stop("%s: dtype %s; possible are int8, uint8, int16, int32, int64, float32 and float64, little-endian", where, text);
+    stop("%s: dtype %s; possible are int8, uint8, int16, int32, int64, float32 and float64, little-endian", where,
+         text);
   }
 }
 

@@ -1,5 +1,6 @@
 /* NumPy's .npz: a zip file with one .npy member per array. Only stored members: inflating would need a library. The zip
- * structures are those of PKWARE's APPNOTE 6.3, sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.16 (end). */
+ * structures are those of PKWARE's APPNOTE 6.3, sections 4.3.7 (local header), 4.3.12 (central directory) and 4.3.16
+ * (end). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,9 +98,9 @@ array_list npz_parse(const char *where, const uint8_t *data, size_t size) {
 
 /* The fields that a local header and a central directory entry have in common, from "version needed" on. */
 static void put_common(uint8_t *at, uint32_t crc, size_t size, size_t name_size) {
-  put16(at, 20);                 /* version needed to extract: 2.0 */
-  put16(at + 8, 0x21);           /* date: 1980-01-01, so that equal contents make equal files; time 0, stored */
-  put32(at + 10, crc);           /* of the member */
+  put16(at, 20);                  /* version needed to extract: 2.0 */
+  put16(at + 8, 0x21);            /* date: 1980-01-01, so that equal contents make equal files; time 0, stored */
+  put32(at + 10, crc);            /* of the member */
   put32(at + 14, (uint32_t)size); /* compressed */
   put32(at + 18, (uint32_t)size); /* uncompressed */
   put16(at + 22, (uint32_t)name_size);

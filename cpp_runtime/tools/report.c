@@ -65,7 +65,8 @@ void print_profile(const edgeq_model *model, const uint64_t *step_ns, size_t rep
     edgeq_step_info info;
     edgeq_step_info_get(model, index, &info);
     const double ns = (double)medians[index];
-    printf("%4" PRIu32 "  %-24s %10.1f %6.1f", index, info.kind, ns / 1e3, total != 0 ? 100.0 * ns / (double)total : 0.0);
+    printf("%4" PRIu32 "  %-24s %10.1f %6.1f", index, info.kind, ns / 1e3,
+           total != 0 ? 100.0 * ns / (double)total : 0.0);
     if (info.macs != 0 && ns > 0) {
       printf(" %9.2f", (double)info.macs / ns);
     } else {

@@ -86,7 +86,7 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
 
 def _memory_object(arch: str) -> Path:
     """The object with memcpy and its family for `arch`, built once per content."""
-    source = runtime_root() / "src" / "freestanding_mem.c"
+    source = runtime_root() / "artifact" / "memory.c"
     compiler = cross_compiler(arch)
     key = content_key([source.read_bytes(), arch, *compiler[1:], *_MEM_FLAGS])
 

@@ -14,13 +14,11 @@ from edgeq.runtime.sources import runtime_root
 _FLAGS = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-math-errno", "-ffp-contract=off", "-g0"]
 # Loops over the caller's floats: worth the larger code that vectorizing makes of them.
 _VECTORIZED = {"convert.c"}
-# Linked into artifacts, not into the library.
-_NOT_LIBRARY = {"freestanding_mem.c"}
 
 
 def library_sources() -> list[Path]:
     """The C files of the runtime library, in a fixed order."""
-    return sorted(path for path in (runtime_root() / "src").glob("*.c") if path.name not in _NOT_LIBRARY)
+    return sorted((runtime_root() / "src").glob("*.c"))
 
 
 def library() -> Path:

@@ -96,11 +96,11 @@ typedef struct edgeq_image {
   uint32_t input_count;
   uint32_t output_count;
   uint32_t golden_count;
-  uint64_t steps;   /* edgeq_step_record[step_count] */
-  uint64_t tensors; /* edgeq_tensor_record[input_count + output_count], inputs first */
-  uint64_t golden;  /* golden_count vectors of golden_stride bytes: see golden_stride */
+  uint64_t steps;         /* edgeq_step_record[step_count] */
+  uint64_t tensors;       /* edgeq_tensor_record[input_count + output_count], inputs first */
+  uint64_t golden;        /* golden_count vectors of golden_stride bytes: see golden_stride */
   uint64_t golden_stride; /* dense values of every input, then of every output, each padded to 8 bytes */
-  uint64_t strings; /* NUL-terminated UTF-8, the last byte is 0 */
+  uint64_t strings;       /* NUL-terminated UTF-8, the last byte is 0 */
   uint64_t strings_size;
   uint64_t weights; /* multiple of EDGEQ_ALIGNMENT */
   uint64_t weights_size;
@@ -125,9 +125,9 @@ typedef struct edgeq_tensor_record {
   uint32_t name;   /* offset into strings */
   uint32_t layout; /* offset into strings: a note for people, "" when dense */
   uint32_t dtype;
-  uint32_t rank;                    /* 0 .. EDGEQ_MAX_RANK */
-  int64_t shape[EDGEQ_MAX_RANK];    /* elements; unused entries are 1 */
-  int64_t strides[EDGEQ_MAX_RANK];  /* elements; unused entries are 0 */
+  uint32_t rank;                   /* 0 .. EDGEQ_MAX_RANK */
+  int64_t shape[EDGEQ_MAX_RANK];   /* elements; unused entries are 1 */
+  int64_t strides[EDGEQ_MAX_RANK]; /* elements; unused entries are 0 */
   double scale;
   int32_t zero_point;
   uint32_t storage_bias; /* 0, or 0x80: an int8 value v lies in the arena as the byte v + 128 */
@@ -135,9 +135,10 @@ typedef struct edgeq_tensor_record {
   uint64_t size;         /* bytes from the first to the last element, both included */
 } edgeq_tensor_record;
 
-/* The one function of an artifact. Runs tasks [t0, t1) of a step; `slot` tells concurrent calls of one step apart and is
- * below max_threads. Returns 0, or a code that makes the run fail. */
-typedef int32_t (*edgeq_step_fn)(int32_t step, int32_t t0, int32_t t1, int32_t slot, uint8_t *arena, const uint8_t *weights);
+/* The one function of an artifact. Runs tasks [t0, t1) of a step; `slot` tells concurrent calls of one step apart and
+ * is below max_threads. Returns 0, or a code that makes the run fail. */
+typedef int32_t (*edgeq_step_fn)(int32_t step, int32_t t0, int32_t t1, int32_t slot, uint8_t *arena,
+                                 const uint8_t *weights);
 
 #ifdef __cplusplus
 }

@@ -7,9 +7,9 @@
  *   memcpy(edgeq_input(&context, 0), pixels, n);                          // or edgeq_quantize_input for floats
  *   edgeq_run(&context);                                                  // result: edgeq_output(&context, 0)
  *
- * Nothing here uses the heap except edgeq_pool_create. A model is constant after loading and may be shared by threads; a
- * context and its arena belong to one thread at a time. Every function that can fail returns an edgeq_status; a model that
- * failed to load is empty and may be freed.
+ * Nothing here uses the heap except edgeq_pool_create. A model is constant after loading and may be shared by threads;
+ * a context and its arena belong to one thread at a time. Every function that can fail returns an edgeq_status; a model
+ * that failed to load is empty and may be freed.
  */
 #ifndef EDGEQ_EDGEQ_H
 #define EDGEQ_EDGEQ_H
@@ -34,19 +34,19 @@ extern "C" {
 
 typedef enum edgeq_status {
   EDGEQ_OK = 0,
-  EDGEQ_ERROR_ARGUMENT = 1,      /* a null pointer, an index out of range */
-  EDGEQ_ERROR_OPEN = 2,          /* the file can't be opened, read or mapped */
-  EDGEQ_ERROR_TRUNCATED = 3,     /* shorter than it says, or than any artifact */
-  EDGEQ_ERROR_FORMAT = 4,        /* not an artifact, or contradicting itself */
-  EDGEQ_ERROR_ABI = 5,           /* written for another version of this runtime */
-  EDGEQ_ERROR_ARCH = 6,          /* built for another processor architecture */
-  EDGEQ_ERROR_CPU = 7,           /* needs CPU features that aren't here */
-  EDGEQ_ERROR_DIGEST = 8,        /* changed after it was written */
-  EDGEQ_ERROR_ARENA = 9,         /* arena too small or not aligned */
-  EDGEQ_ERROR_STEP = 10,         /* a step refused to run */
-  EDGEQ_ERROR_GOLDEN = 11,       /* outputs differ from the golden vectors */
-  EDGEQ_ERROR_MEMORY = 12,       /* no memory, or no thread */
-  EDGEQ_ERROR_SIZE = 13          /* a buffer of the wrong size */
+  EDGEQ_ERROR_ARGUMENT = 1,  /* a null pointer, an index out of range */
+  EDGEQ_ERROR_OPEN = 2,      /* the file can't be opened, read or mapped */
+  EDGEQ_ERROR_TRUNCATED = 3, /* shorter than it says, or than any artifact */
+  EDGEQ_ERROR_FORMAT = 4,    /* not an artifact, or contradicting itself */
+  EDGEQ_ERROR_ABI = 5,       /* written for another version of this runtime */
+  EDGEQ_ERROR_ARCH = 6,      /* built for another processor architecture */
+  EDGEQ_ERROR_CPU = 7,       /* needs CPU features that aren't here */
+  EDGEQ_ERROR_DIGEST = 8,    /* changed after it was written */
+  EDGEQ_ERROR_ARENA = 9,     /* arena too small or not aligned */
+  EDGEQ_ERROR_STEP = 10,     /* a step refused to run */
+  EDGEQ_ERROR_GOLDEN = 11,   /* outputs differ from the golden vectors */
+  EDGEQ_ERROR_MEMORY = 12,   /* no memory, or no thread */
+  EDGEQ_ERROR_SIZE = 13      /* a buffer of the wrong size */
 } edgeq_status;
 
 /* One constant English sentence. */
@@ -100,8 +100,8 @@ typedef struct edgeq_step_info {
   uint64_t bytes;
 } edgeq_step_info;
 
-/* Loads the file `path`. Checks size, ABI, architecture, CPU features and digest before any byte of it is used, then every
- * offset; maps code and constants read-only, shared with other processes. `options` may be NULL. */
+/* Loads the file `path`. Checks size, ABI, architecture, CPU features and digest before any byte of it is used, then
+ * every offset; maps code and constants read-only, shared with other processes. `options` may be NULL. */
 EDGEQ_API edgeq_status edgeq_model_load(edgeq_model *model, const char *path, const edgeq_load_options *options);
 
 /* The same from memory: `size` bytes of a whole artifact, copied, not needed afterwards. */
@@ -114,7 +114,7 @@ EDGEQ_API edgeq_status edgeq_model_attach(edgeq_model *model, const edgeq_image 
 /* Unmaps. Contexts of the model must not be used afterwards. */
 EDGEQ_API void edgeq_model_free(edgeq_model *model);
 
-EDGEQ_API size_t edgeq_arena_size(const edgeq_model *model);  /* bytes; start on a multiple of EDGEQ_ALIGNMENT */
+EDGEQ_API size_t edgeq_arena_size(const edgeq_model *model); /* bytes; start on a multiple of EDGEQ_ALIGNMENT */
 EDGEQ_API uint32_t edgeq_max_threads(const edgeq_model *model);
 EDGEQ_API uint32_t edgeq_input_count(const edgeq_model *model);
 EDGEQ_API uint32_t edgeq_output_count(const edgeq_model *model);
@@ -150,8 +150,8 @@ typedef struct edgeq_context {
 EDGEQ_API edgeq_status edgeq_context_init(edgeq_context *context, const edgeq_model *model, void *arena,
                                           size_t arena_size, edgeq_pool *pool);
 
-/* Where input or output `index` lies in the arena, as edgeq_input_info describes it; NULL if there is none. Inputs must be
- * written before every run: their place may be reused by it. */
+/* Where input or output `index` lies in the arena, as edgeq_input_info describes it; NULL if there is none. Inputs must
+ * be written before every run: their place may be reused by it. */
 EDGEQ_API void *edgeq_input(const edgeq_context *context, uint32_t index);
 EDGEQ_API const void *edgeq_output(const edgeq_context *context, uint32_t index);
 
@@ -161,8 +161,8 @@ EDGEQ_API edgeq_status edgeq_run(edgeq_context *context);
 /* The same, and the time of each step in nanoseconds into `step_ns` [edgeq_step_count]. */
 EDGEQ_API edgeq_status edgeq_run_profiled(edgeq_context *context, uint64_t *step_ns);
 
-/* Runs the golden vectors of the artifact and compares every output value. The arena is filled with a pattern before each,
- * so that nothing can depend on what was in it. `vectors` (may be NULL) receives how many there are. */
+/* Runs the golden vectors of the artifact and compares every output value. The arena is filled with a pattern before
+ * each, so that nothing can depend on what was in it. `vectors` (may be NULL) receives how many there are. */
 EDGEQ_API edgeq_status edgeq_verify(edgeq_context *context, uint32_t *vectors);
 
 /* ---- moving data in and out ------------------------------------------------------------------------------------ */
@@ -172,14 +172,15 @@ EDGEQ_API edgeq_status edgeq_verify(edgeq_context *context, uint32_t *vectors);
 EDGEQ_API edgeq_status edgeq_set_input(edgeq_context *context, uint32_t index, const void *values, size_t size);
 EDGEQ_API edgeq_status edgeq_get_output(const edgeq_context *context, uint32_t index, void *values, size_t size);
 
-/* Dense floats <-> the arena. q = clip(rint(x * (float)(1 / scale)) + zero_point), halves to even, NaN to the lowest value;
- * x = (float)scale * (q - zero_point). `count` is in elements. The only floating point of the runtime. */
+/* Dense floats <-> the arena. q = clip(rint(x * (float)(1 / scale)) + zero_point), halves to even, NaN to the lowest
+ * value; x = (float)scale * (q - zero_point). `count` is in elements. The only floating point of the runtime. */
 EDGEQ_API edgeq_status edgeq_quantize_input(edgeq_context *context, uint32_t index, const float *values, size_t count);
-EDGEQ_API edgeq_status edgeq_dequantize_output(const edgeq_context *context, uint32_t index, float *values, size_t count);
+EDGEQ_API edgeq_status edgeq_dequantize_output(const edgeq_context *context, uint32_t index, float *values,
+                                               size_t count);
 
 /* edgeq_run_batch: how the values of one input or output are given. */
 typedef struct edgeq_batch_array {
-  void *values;     /* [runs, count] dense */
+  void *values;      /* [runs, count] dense */
   uint32_t is_float; /* 0: integers of the tensor's dtype, 1: float32 */
   uint32_t reserved; /* 0 */
 } edgeq_batch_array;
@@ -190,11 +191,11 @@ EDGEQ_API edgeq_status edgeq_run_batch(edgeq_context *context, size_t runs, cons
 
 /* ---- this machine ---------------------------------------------------------------------------------------------- */
 
-EDGEQ_API uint32_t edgeq_host_arch(void);           /* EDGEQ_ARCH_…, 0 if unknown */
-EDGEQ_API uint64_t edgeq_host_cpu_features(void);   /* bits as in edgeq_trailer.cpu_features */
+EDGEQ_API uint32_t edgeq_host_arch(void);         /* EDGEQ_ARCH_…, 0 if unknown */
+EDGEQ_API uint64_t edgeq_host_cpu_features(void); /* bits as in edgeq_trailer.cpu_features */
 /* Name of one feature bit, such as "avx2"; NULL if there is no such bit. */
 EDGEQ_API const char *edgeq_cpu_feature_name(uint32_t arch, uint32_t bit);
-EDGEQ_API uint64_t edgeq_clock_ns(void);            /* monotonic */
+EDGEQ_API uint64_t edgeq_clock_ns(void); /* monotonic */
 
 /* BLAKE2b (RFC 7693) without key, 32 bytes of output. */
 EDGEQ_API void edgeq_blake2b_256(uint8_t digest[EDGEQ_DIGEST_SIZE], const void *data, size_t size);

@@ -1,6 +1,6 @@
-/* memcpy, memmove, memset and memcmp for the code inside artifacts: LLVM emits calls to them, and an artifact imports nothing.
- * Built with -ffreestanding -fno-builtin, linked into each artifact, hidden; what isn't called is dropped by the linker. Not part
- * of the runtime library. */
+/* memcpy, memmove, memset and memcmp for the code inside artifacts: LLVM emits calls to them, and an artifact imports
+ * nothing. Built with -ffreestanding -fno-builtin, linked into each artifact, hidden; what isn't called is dropped by
+ * the linker. Not part of the runtime library. */
 #include <stddef.h>
 #include <stdint.h>
 
