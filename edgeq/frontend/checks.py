@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 
 import onnx
 import onnx.defs
 import onnx_ir as ir
 
 from edgeq.errors import ModelError, UnsupportedOpError
-from edgeq.frontend.editing import describe, static_shape
+from edgeq.frontend.editing import describe, is_op, static_shape
 
 # The ops the toolchain takes from ONNX to an artifact (shape arithmetic that folds comes on top).
 SUPPORTED_OPS = (
@@ -98,12 +99,25 @@ def check_static_shapes(model: ir.Model) -> None:
                     why=_inference_complaint(model) or "it depends on the values of an input",
                     hint="choose other sizes with --batch and --shape, or export with the sizes you need",
                 )
-            if 0 in shape:
+            if min(shape, default=1) < 1:
                 raise ModelError(
                     f"{describe(node)} makes an empty tensor {list(shape)}",
                     where=describe(node),
                     hint="choose larger input sizes with --shape",
                 )
+            _check_reshape(node, shape)
+
+
+def _check_reshape(node: ir.Node, after: tuple[int, ...]) -> None:
+    # Shape inference believes the target; a batch of 1 written into it is the usual mistake.
+    before = static_shape(node.inputs[0]) if is_op(node, "Reshape") else None
+    if before is not None and math.prod(before) != math.prod(after):
+        raise ModelError(
+            f"{describe(node)} can't turn {list(before)} into {list(after)}",
+            where=describe(node),
+            why="the sizes that were chosen don't fit a size written into the file",
+            hint="choose other sizes with --batch and --shape",
+        )
 
 
 def _inference_complaint(model: ir.Model) -> str | None:

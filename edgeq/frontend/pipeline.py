@@ -146,13 +146,11 @@ def _translated_errors(source: str) -> Iterator[None]:
     """Passes wrap exceptions in PassError: dig our own ones out, and let nothing else through as a traceback."""
     try:
         yield
-    except EdgeqError:
-        raise
     except Exception as error:  # whatever a strange file makes a library raise
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, EdgeqError):
-                raise cause from None
+                raise type(cause)(cause.what, where=cause.where or source, why=cause.why, hint=cause.hint) from None
             last, cause = cause, cause.__cause__
         raise ModelError(
             "The model can't be simplified",

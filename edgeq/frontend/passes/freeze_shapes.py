@@ -9,8 +9,6 @@ import onnx_ir as ir
 
 from edgeq.errors import ModelError
 
-_HINT = "give it with --shape {name}={example}"
-
 
 class FreezeShapes(ir.passes.InPlacePass):  # type: ignore[misc]
     """Bind the dynamic dimensions of the inputs.
@@ -70,9 +68,6 @@ class FreezeShapes(ir.passes.InPlacePass):  # type: ignore[misc]
         given = self.shapes.get(value.name or "")
         if given is None:
             return
-        if value.shape is None:
-            value.shape = ir.Shape(given)
-            return
         where = f"input '{value.name}', declared {_declared(value)}"
         if len(given) != len(value.shape):
             raise ModelError(f"--shape {value.name}={_times(given)} has {len(given)} dimensions", where=where)
@@ -90,7 +85,7 @@ class FreezeShapes(ir.passes.InPlacePass):  # type: ignore[misc]
                 symbols[symbol] = number
 
     def _bind_batch(self, inputs: Sequence[ir.Value], symbols: dict[str, int]) -> None:
-        leading = [value.shape[0] for value in inputs if value.shape is not None and len(value.shape)]
+        leading = [value.shape[0] for value in inputs if len(value.shape)]
         dynamic = [dim for dim in leading if not isinstance(dim, int)]
         given = {shape[0] for shape in self.shapes.values() if shape}
         if self.batch is not None and not dynamic and any(dim != self.batch for dim in leading):
@@ -111,12 +106,6 @@ class FreezeShapes(ir.passes.InPlacePass):  # type: ignore[misc]
                 symbols.setdefault(dim.value, self.batch or 1)
 
     def _finish(self, value: ir.Value, symbols: Mapping[str, int]) -> None:
-        if value.shape is None:
-            raise ModelError(
-                f"Input '{value.name}' has no shape in the file",
-                where=f"input '{value.name}'",
-                hint=_HINT.format(name=value.name, example="1x3x224x224"),
-            )
         given = self.shapes.get(value.name or "")
         dims: list[int | str] = []
         for axis, dim in enumerate(value.shape):
@@ -134,7 +123,7 @@ class FreezeShapes(ir.passes.InPlacePass):  # type: ignore[misc]
                 f"Input '{value.name}' has dimensions that are not known: {', '.join(named) or 'zero'}",
                 where=f"input '{value.name}', declared {_declared(value)}",
                 why="edge targets need static shapes",
-                hint=_HINT.format(name=value.name, example="x".join(str(dim) for dim in dims)),
+                hint=f"give them with --shape {value.name}={'x'.join(str(dim) for dim in dims)}",
             )
         value.shape = ir.Shape(dims)
 
@@ -144,6 +133,4 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def _declared(value: ir.Value) -> str:
-    if value.shape is None:
-        return "without a shape"
     return "[" + ", ".join(str(dim) if isinstance(dim, int) else dim.value or "?" for dim in value.shape) + "]"
