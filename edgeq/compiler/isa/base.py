@@ -143,6 +143,6 @@ class Isa:
         """A result of `single` plus a zero point of up to 16 bits, in s32 lanes, without overflow."""
         raise NotImplementedError
 
-    def lookup(self, index: Expr, table: Expr) -> Expr | None:
-        """table[index] for u8 lanes from a 256-byte buffer, or None where element loads are the better way."""
+    def lookup(self, index: Expr, table: Expr, start: Expr | int = 0) -> Expr | None:
+        """table[start + index]: u8 lanes through 256 entries of a flat byte buffer; None: no such instructions."""
         return None

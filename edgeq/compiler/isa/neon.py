@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.compiler.isa import lookup
 from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
 from edgeq.compiler.isa.lazy import tir
 
@@ -58,6 +59,9 @@ class Neon(Isa):
             self.multiply_long16(x, ma) + self.multiply_long16(y, mb)
             for x, y in zip(self.split(a, parts), self.split(b, parts), strict=True)
         ]
+
+    def lookup(self, index: Expr, table: Expr, start: Expr | int = 0) -> Expr | None:
+        return lookup.by_table_registers(index, table, start)
 
     def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:
         # The counts are 64-bit lanes: two little-endian words each.

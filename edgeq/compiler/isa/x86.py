@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.compiler.isa import lookup
 from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
 from edgeq.compiler.isa.lazy import tir
 
@@ -102,6 +103,9 @@ class Avx2(X86):
             packed = tir.shuffle([tir.bind(packed)], range(8))
         return tir.reinterpret(f"uint8x{lanes}", packed) if unsigned else packed
 
+    def lookup(self, index: Expr, table: Expr, start: Expr | int = 0) -> Expr | None:
+        return lookup.by_shuffles(index, table, start)
+
     def multiply_add(self, a: Expr, b: Expr) -> Expr:
         return tir.intrin("int32x8", "llvm.x86.avx2.pmadd.wd", a, b)
 
@@ -131,6 +135,9 @@ class Avx512(X86):
         low, high = (0, 255) if unsigned else (-128, 127)
         value = self.smin(self.smax(value, self.splat(low, "int16", lanes)), self.splat(high, "int16", lanes))
         return tir.cast(f"uint8x{lanes}" if unsigned else f"int8x{lanes}", value)
+
+    def lookup(self, index: Expr, table: Expr, start: Expr | int = 0) -> Expr | None:
+        return lookup.by_word_permutes(index, table, start)
 
     def multiply_add(self, a: Expr, b: Expr) -> Expr:
         return tir.intrin("int32x16", "llvm.x86.avx512.pmaddw.d.512", a, b)

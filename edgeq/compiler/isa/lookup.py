@@ -1,0 +1,86 @@
+"""256-byte tables in vector registers: table[index] for u8 lanes, one way per instruction set.
+
+Every function takes u8 indices and a flat buffer whose 256 bytes from `start` on are the table, and returns u8 lanes.
+"""
+
+from __future__ import annotations
+
+from edgeq.compiler.isa.base import Expr, lanes_of
+from edgeq.compiler.isa.lazy import tir
+
+
+def _splat(value: int, dtype: str, lanes: int) -> Expr:
+    return tir.broadcast(tir.const(value, dtype), lanes)
+
+
+def _widened(index: Expr, lanes: int) -> Expr:
+    """The index vector padded with copies of its lanes to a full register."""
+    have = lanes_of(index)
+    return tir.bind(tir.shuffle([tir.bind(index)] * (lanes // have), range(lanes)) if have < lanes else index)
+
+
+def _narrowed(value: Expr, lanes: int) -> Expr:
+    """The first lanes of a result."""
+    return value if lanes_of(value) == lanes else tir.shuffle([tir.bind(value)], range(lanes))
+
+
+def by_shuffles(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
+    """AVX2: a shuffle for each of 16 rows of the table, and a tree of blends by the upper four bits."""
+    wanted = lanes_of(index)
+    lanes = 16 if wanted <= 16 else 32
+    index = tir.reinterpret(f"int8x{lanes}", _widened(index, lanes))
+    vector, name = f"int8x{lanes}", ("llvm.x86.ssse3.pshuf.b.128" if lanes == 16 else "llvm.x86.avx2.pshuf.b")
+    blend = "llvm.x86.sse41.pblendvb" if lanes == 16 else "llvm.x86.avx2.pblendvb"
+    masks = [tir.bind(index)]  # a blend looks at bit 7: bits 7, 6, 5, 4 of the index, moved there
+    for _ in range(3):
+        masks.append(tir.bind(masks[-1] + masks[-1]))
+    low = tir.bind(masks[0] & _splat(15, "int8", lanes))
+
+    def select(row: int, level: int) -> Expr:
+        if level == 4:
+            part = tir.bind(tir.reinterpret("int8x16", tir.vload(table, tir.i32(start) + 16 * row, 16)))
+            both = part if lanes == 16 else tir.shuffle([part, part], range(32))
+            return tir.intrin(vector, name, both, low)
+        step = 8 >> level
+        return tir.bind(tir.intrin(vector, blend, select(row, level + 1), select(row + step, level + 1), masks[level]))
+
+    return _narrowed(tir.reinterpret(f"uint8x{lanes}", select(0, 0)), wanted)
+
+
+def by_word_permutes(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
+    """AVX-512 BW: two 64-word permutes hold the table; even and odd bytes are looked up as words, then picked apart."""
+    op, wanted = tir.tirx.op, lanes_of(index)
+    words = tir.bind(tir.reinterpret("int16x32", _widened(index, 64)))
+    parts = [tir.reinterpret("int16x32", tir.vload(table, tir.i32(start) + 64 * k, 64)) for k in range(4)]
+    unsigned = tir.bind(tir.reinterpret("uint16x32", words))
+
+    def permuted(shift: int, upper: Expr) -> Expr:
+        # The permute looks at 6 bits of the word number: bits 1 to 6 of the byte; bit 7 chooses the half.
+        number = tir.bind(tir.reinterpret("int16x32", op.shift_right(unsigned, _splat(shift, "uint16", 32))))
+        halves = [
+            tir.intrin("int16x32", "llvm.x86.avx512.vpermi2var.hi.512", parts[k], number, parts[k + 1]) for k in (0, 2)
+        ]
+        chosen = tir.tirx.Select(upper, halves[1], halves[0])
+        return tir.bind(tir.reinterpret("uint16x32", chosen))
+
+    zero = _splat(0, "int16", 32)
+    even = permuted(1, (words & _splat(0x80, "int16", 32)) != zero)
+    odd = permuted(9, words < zero)
+    eight, one = _splat(8, "uint16", 32), _splat(1, "uint16", 32)
+    even_shift = (unsigned & one) * eight
+    odd_shift = (op.shift_right(unsigned, eight) & one) * eight
+    low = op.shift_right(even, even_shift) & _splat(0xFF, "uint16", 32)
+    high = op.shift_left(op.shift_right(odd, odd_shift), eight)
+    return _narrowed(tir.reinterpret("uint8x64", low | high), wanted)
+
+
+def by_table_registers(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
+    """Neon: four lookups of 64 bytes each; indices outside a lookup's table leave the lane as it was."""
+    wanted = lanes_of(index)
+    index = tir.reinterpret("int8x16", _widened(index, 16))
+    rows = [tir.reinterpret("int8x16", tir.vload(table, tir.i32(start) + 16 * row, 16)) for row in range(16)]
+    value = tir.intrin("int8x16", "llvm.aarch64.neon.tbl4.v16i8", *rows[:4], index)
+    for k in range(1, 4):
+        moved = index - _splat(64 * k - 256 if k > 1 else 64, "int8", 16)
+        value = tir.intrin("int8x16", "llvm.aarch64.neon.tbx4.v16i8", value, *rows[4 * k : 4 * k + 4], moved)
+    return _narrowed(tir.reinterpret("uint8x16", value), wanted)
