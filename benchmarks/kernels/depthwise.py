@@ -64,7 +64,7 @@ def kernel_call(shape: tuple[int, int, int, int, int, str], target_name: str) ->
     out_h, out_w = (h + 2 * pad - k) // s + 1, (w + 2 * pad - k) // s + 1
     epilogue = Epilogue("narrow", "u8", 128, 128, 255, 6)
     x, y = Image.dense(1, h + 2 * pad, w + 2 * pad, c), Image.dense(1, out_h, out_w, c)
-    spec = DepthwiseSpec(x, y, "u8", k, k, s, s, 1, 1, epilogue, 128)
+    spec = DepthwiseSpec(x, y, "u8", k, k, epilogue, stride_h=s, stride_w=s, x_zero_point=128)
     rng = np.random.default_rng(0)
     constants = {
         "w": rng.integers(-127, 128, (c, 1, k, k)).astype(np.int8),

@@ -1,4 +1,4 @@
-"""The decomposition of a transposed convolution against the reference of the integer op, and run through real kernels."""
+"""The phases of a transposed convolution against the integer op's reference, in NumPy and in real kernels."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Transposed convolution as ordinary convolutions: one for each phase of the output grid, none of them multiplies by a gap.
+"""Transposed convolution as ordinary convolutions, one for each phase of the output grid: nothing multiplies a gap.
 
-Output j of an axis sums w[k] · x[i] over all i·s + k·d = j + p (s stride, d dilation, p leading pad). With j = φ + s·q the taps
-that meet any input satisfy k·d ≡ φ + p (mod s): an arithmetic progression k₀, k₀ + s/g, … with g = gcd(s, d). Read backwards they
-are a convolution over q with stride 1 and dilation d/g. The s·s convolutions write disjoint grids of the output, and
-each goes to a dense or depthwise kernel with the epilogue of the whole.
+Output j of an axis sums w[k] · x[i] over all i·s + k·d = j + p (s stride, d dilation, p leading pad). With j = φ + s·q
+the taps that meet any input satisfy k·d ≡ φ + p (mod s): an arithmetic progression k₀, k₀ + s/g, … with g = gcd(s, d).
+Read backwards they are a convolution over q with stride 1 and dilation d/g. The s·s convolutions write disjoint grids
+of the output, and each goes to a dense or depthwise kernel with the epilogue of the whole.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def as_convolution(weights: np.ndarray, group: int) -> np.ndarray:
             why="the first axis holds the input's channels, which the groups share equally",
         )
     split = weights.reshape(group, channels // group, per_group, kh, kw)
-    return split.transpose(0, 2, 1, 3, 4).reshape(group * per_group, channels // group, kh, kw)
+    by_output: np.ndarray = split.transpose(0, 2, 1, 3, 4)
+    return by_output.reshape(group * per_group, channels // group, kh, kw)
 
 
 def _axis_phases(kernel: int, outputs: int, stride: int, pad: int, dilation: int) -> list[AxisPhase]:

@@ -1,4 +1,4 @@
-"""Depthwise convolution: every channel with its own kernel, requantize and what follows fused (Conv / ConvS16, group = C).
+"""Depthwise convolution (Conv / ConvS16 with group = C): every channel with its own kernel, epilogue fused.
 
     acc[n, oh, ow, c·M + m] = bias + Σ_{kh,kw} w[c·M + m, 0, kh, kw] · x[n, oh·sh + kh·dh, ow·sw + kw·dw, c]
 
@@ -31,8 +31,8 @@ class DepthwiseSpec(KernelSpec):
         y: the output; its channels are a multiple M (the depth multiplier) of x's.
         x_dtype: stored activations: u8, s8 or s16.
         kh, kw: kernel size.
-        stride_h, stride_w, dilation_h, dilation_w: in pixels.
         epilogue: what happens to the accumulators.
+        stride_h, stride_w, dilation_h, dilation_w: in pixels.
         x_zero_point: in stored units.
 
     Raises:
@@ -46,12 +46,12 @@ class DepthwiseSpec(KernelSpec):
     x_dtype: DType
     kh: int
     kw: int
-    stride_h: int
-    stride_w: int
-    dilation_h: int
-    dilation_w: int
     epilogue: Epilogue
-    x_zero_point: int
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    x_zero_point: int = 0
 
     def __post_init__(self) -> None:
         rows = (self.y.h - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
@@ -102,18 +102,22 @@ class DepthwiseSpec(KernelSpec):
         """Packed weights.
 
         Args:
-            constants: w int8 [N, 1, kh, kw] in [−127, 127], bias int32 [N], multiplier and shift int32 [N] or [1], table.
+            constants: w int8 [N, 1, kh, kw], bias int32 [N]; unless the form is `none` multiplier and shift, int32 [N]
+                or one element; with a table `table`, 256 elements of the epilogue's dtype.
 
         Raises:
             CompileError: a constant has the wrong shape or range, or an accumulator could pass 32 bits.
         """
         plan = self.plan(target)
         w = np.asarray(constants["w"])
-        if w.shape != (self.y.c, 1, self.kh, self.kw) or w.min() < -127 or w.max() > 127:
+        shape = (self.y.c, 1, self.kh, self.kw)
+        if w.shape != shape or w.dtype != np.int8:
+            raise CompileError("depthwise weights don't fit", why=f"{w.dtype} {w.shape} instead of int8 {shape}")
+        if w.min() < plan.product.lowest_weight:
             raise CompileError(
-                "depthwise weights don't fit the kernel",
-                where=f"shape {w.shape}, values {w.min()} … {w.max()}",
-                why=f"the kernel wants {(self.y.c, 1, self.kh, self.kw)} and values in [−127, 127]",
+                "a weight is outside what this target multiplies exactly",
+                why=f"{w.min()} is below {plan.product.lowest_weight}",
+                hint="symmetric 8-bit weights lie in -127 … 127",
             )
         taps = w[:, 0].astype(np.int64)
         bias = np.asarray(constants["bias"], np.int64).reshape(-1) - self.x_zero_point * taps.sum(axis=(1, 2))

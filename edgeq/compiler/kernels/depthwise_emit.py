@@ -128,10 +128,7 @@ class _Tile:
         """Computes and stores the tile whose first output is at (x, y, residual)."""
         x, y, r = places
         g = self.geometry
-        if self.plan.unrolled:
-            accs = self._unrolled(columns, x)
-        else:
-            accs = self._looped(columns, x)
+        accs = self._unrolled(columns, x) if self.plan.unrolled else self._looped(columns, x)
         for (row, column), acc in accs.items():
             residual = None
             if r is not None and g.residual is not None:
@@ -169,7 +166,7 @@ class _Tile:
 
     def _looped(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
         """Loops over groups of rows and kernel columns: for kernels too large to write out."""
-        g, plan = self.geometry, self.plan
+        g = self.geometry
         vector = f"int32x{self.product.lanes}"
         memory = tir.alloc(columns * self.registers, vector)
         start = self.epilogue.bias(self.position, self.registers)

@@ -67,7 +67,7 @@ class Geometry:
 
     @classmethod
     def of(cls, spec: DepthwiseSpec, widest: int) -> Geometry:
-        """The spec's geometry; a kernel of one row is turned by 90°, rows of narrow pixels are flattened where possible."""
+        """The spec's geometry; a kernel of one row is turned by 90°, rows of narrow pixels are flattened."""
         other = spec.epilogue.residual
         natural = cls(
             spec.y.n, spec.y.h, spec.y.w, spec.y.c, spec.y.c, spec.multiplier_per_channel, spec.kh, spec.kw,
@@ -163,7 +163,7 @@ class Plan:
     def of(cls, spec: DepthwiseSpec, product: DepthwiseProduct) -> Plan:
         """Chooses chunks, and the tile that costs the fewest instructions a row."""
         geometry = Geometry.of(spec, product.widths[0])
-        chunks = _chunks(geometry, product.widths, product.lanes)
+        chunks = _chunks(geometry, product.widths)
         registers = chunks[0].width // product.lanes
         best: tuple[float, int, int] | None = None
         for rows in (1, 2, 4) if product.shares_rows else (1,):
@@ -238,7 +238,7 @@ class Plan:
         row = full * tile(self.tile_columns) + (tile(rest) + 2 if rest else 0)
         return row * -(-g.rows // self.tile_rows) / g.rows
 
-    # --- weights and parameters ------------------------------------------------------------------------------------------------------
+    # --- weights and parameters --------------------------------------------------------------------------------------
 
     @property
     def block_channels(self) -> list[tuple[np.ndarray, int]]:
@@ -275,7 +275,7 @@ class Plan:
         return sum(self.block_elements(width) for _, width in self.block_channels[: chunks.block])
 
 
-def _chunks(geometry: Geometry, widths: tuple[int, ...], lanes: int) -> tuple[Chunks, ...]:
+def _chunks(geometry: Geometry, widths: tuple[int, ...]) -> tuple[Chunks, ...]:
     if geometry.flat:
         return _repeated(geometry.channels, widths[0], widths[0], shared=True)
     if geometry.multiplier > 1:
@@ -286,10 +286,10 @@ def _chunks(geometry: Geometry, widths: tuple[int, ...], lanes: int) -> tuple[Ch
     result: list[Chunks] = []
     start = block = 0
     for width in widths:
-        # A rest that fills the registers of this width (some lanes may stay empty) is one chunk more, stored in part.
+        # A rest that fills more than half of this width is one chunk more, stored in part.
         rest = geometry.channels - start
-        registers = -(-rest // lanes) if width > widths[-1] else -(-rest // width) * (width // lanes)
-        full, total = rest // width, registers // (width // lanes)
+        full, over = divmod(rest, width)
+        total = full + (over > (width // 2 if width > widths[-1] else 0))
         if full:
             result.append(Chunks(full, start, width, width, width, start, width, block, 1))
         if total > full:

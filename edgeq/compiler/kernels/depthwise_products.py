@@ -1,9 +1,9 @@
 """Products of a depthwise convolution: how an instruction set multiplies a few taps of many channels and adds them up.
 
-A depthwise kernel works on a *chunk* of consecutive channels. It loads the taps of one image column (the rows under each
-other), asks the product to arrange a group of them, and lets it multiply the arranged group with the weights of every
-output that the column belongs to. `targets/<name>/depthwise.py` names the product for each activation dtype, so that a
-new CPU needs no edit here.
+A depthwise kernel works on a *chunk* of consecutive channels. It loads the taps of one image column (the rows under
+each other), asks the product to arrange a group of them, and lets it multiply the arranged group with the weights of
+every output that the column belongs to. `targets/<name>/depthwise.py` names the product for each activation dtype, so
+that a new CPU needs no edit here.
 
 Nothing at module level imports tvm: `pack` runs in the compiler's main process.
 """
@@ -39,6 +39,7 @@ class DepthwiseProduct(Protocol):
         registers: accumulators that fit into the register file beside operands and weights.
         widths: channels of a chunk that are possible, widest first.
         weight_dtype: how weights are stored.
+        lowest_weight: least weight that is multiplied exactly.
     """
 
     @property
@@ -53,6 +54,8 @@ class DepthwiseProduct(Protocol):
     def widths(self) -> tuple[int, ...]: ...
     @property
     def weight_dtype(self) -> DType: ...
+    @property
+    def lowest_weight(self) -> int: ...
 
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Weights of one column's group as `accumulate` reads them.
@@ -123,6 +126,10 @@ class Interleaved:
     @property
     def weight_dtype(self) -> DType:
         return "s8" if self.group == 4 else "s16"
+
+    @property
+    def lowest_weight(self) -> int:
+        return -128
 
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         dtype = np.int8 if self.group == 4 else np.int16
@@ -217,8 +224,8 @@ class Interleaved:
 class Widening:
     """Neon without dot products: long multiplies lane by lane, channels stay in their order.
 
-    Bytes: two products of s8 × [−127, 127] fit s16 (2 · 128 · 127 = 32512), so two taps share one widening addition. s16
-    activations multiply straight into s32.
+    Bytes: two products of s8 × [−127, 127] fit s16 (2 · 128 · 127 = 32512), so two taps share one widening addition.
+    s16 activations multiply straight into s32.
 
     Attributes:
         dtype: activations as stored (s8 or s16).
@@ -241,6 +248,10 @@ class Widening:
     @property
     def weight_dtype(self) -> DType:
         return self.dtype
+
+    @property
+    def lowest_weight(self) -> int:
+        return -127 if self.dtype == "s8" else -128
 
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         return taps[:, order.reshape(-1)].astype(np.int8 if self.dtype == "s8" else np.int16).reshape(-1)
