@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import hashlib
-import multiprocessing
 import os
+import queue
+import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgeq.cache import cache_dir
 from edgeq.compiler.kernels.base import KERNEL_VERSION, KernelSpec
-from edgeq.compiler.target import Target, load_target
+from edgeq.compiler.target import Target, target_root
+from edgeq.compiler.worker import receive, send
 from edgeq.errors import CompileError, EdgeqError
 
-MAX_STACK_ALLOCATION = 256  # bytes; bigger scratch has to be an operand that lives in the arena
-
-
-def lower_and_build(function: Any, target: Target, path: Path) -> None:
-    """Lowers one PrimFunc with a plain C ABI and writes its object file. Runs in a worker; imports tvm."""
-    from edgeq.compiler.codegen import write_object
-
-    write_object(function, target.tvm_target(), path)
+SECONDS_A_KERNEL = 300.0  # a generator that takes longer hangs
 
 
 def object_path(spec: KernelSpec, target: Target) -> Path:
@@ -44,7 +40,9 @@ def _sources_digest(target: Target) -> str:
     """Digest of the generators' sources and of the target's folder: a changed generator never meets an old object."""
     if target.folder not in _DIGESTS:
         here = Path(__file__).parent
-        files = sorted([*here.glob("kernels/*.py"), here / "codegen.py", *target.folder.glob("*.py")])
+        files = sorted(
+            [*here.glob("kernels/*.py"), *here.glob("isa/*.py"), here / "codegen.py", *target.folder.glob("*.py")]
+        )
         state = hashlib.blake2b(digest_size=12)
         for file in files:
             state.update(file.read_bytes())
@@ -52,46 +50,96 @@ def _sources_digest(target: Target) -> str:
     return _DIGESTS[target.folder]
 
 
-def _build_one(spec: KernelSpec, target_name: str, path: str) -> None:
-    target = load_target(target_name)
-    destination = Path(path)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".o", dir=destination.parent)
-    os.close(handle)
-    try:
-        lower_and_build(spec.build(target), target, Path(temporary))
-        os.replace(temporary, destination)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+class Worker:
+    """One code-generating process, restarted when it dies."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+
+    def start(self) -> None:
+        """Starts the process; it imports tvm in the background."""
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, "-m", "edgeq.compiler.worker"]
+            root = str(Path(__file__).resolve().parents[2])
+            path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+
+    def build(self, spec: KernelSpec, target: Target, path: Path) -> None:
+        """Builds one kernel.
+
+        Raises:
+            CompileError: generation failed, took too long, or killed the process.
+        """
+        self.start()
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        where = f"kernel {spec.symbol(target)}, target {target.name}"
+        watchdog = threading.Timer(SECONDS_A_KERNEL, process.kill)
+        watchdog.start()
+        try:
+            send(process.stdin, (spec, _reload_name(target), str(path)))
+            answer = receive(process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            self.stop()
+            raise CompileError(
+                "the code generator died",
+                where=where,
+                why=self._last_words() or "it was killed: too slow, or memory ran out",
+                hint="LLVM aborts on instructions it can't select: report the kernel's name, try another --target",
+            ) from error
+        finally:
+            watchdog.cancel()
+        if isinstance(answer, EdgeqError):
+            raise answer
+        if answer is not None:
+            raise CompileError(
+                "code generation failed", where=where, why=f"{type(answer).__name__}: {str(answer)[:500]}"
+            )
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _last_words(self) -> str:
+        self._log.seek(max(0, self._log.tell() - 600))
+        return self._log.read().decode(errors="replace").strip()[-300:]
 
 
-def _warm_up() -> None:
-    """Imports what a worker needs, so that this happens while the caller still calibrates."""
-    import edgeq.compiler.codegen  # noqa: F401
+def _reload_name(target: Target) -> str:
+    """What `load_target` takes in another process: the name of a built-in target, else its folder."""
+    return target.name if target.folder.parent == target_root() else str(target.folder)
 
 
 class KernelBuilder:
     """A pool of code generators. Use as a context manager; `start()` early hides tvm's import time."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or max(1, min(len(os.sched_getaffinity(0)), 8))
-        self._pool: cf.ProcessPoolExecutor | None = None
+        count = workers or max(1, min(len(os.sched_getaffinity(0)), 8))
+        self._workers = [Worker() for _ in range(count)]
 
     def __enter__(self) -> KernelBuilder:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        for worker in self._workers:
+            worker.stop()
 
     def start(self) -> None:
-        """Starts the workers in the background."""
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = cf.ProcessPoolExecutor(self.workers, mp_context=context)
-            for _ in range(self.workers):
-                self._pool.submit(_warm_up)
+        """Starts all workers in the background."""
+        for worker in self._workers:
+            worker.start()
 
     def build(
         self, specs: Iterable[KernelSpec], target: Target, progress: Callable[[int, int], None] | None = None
@@ -118,29 +166,26 @@ class KernelBuilder:
         target: Target,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.start()
-        assert self._pool is not None
-        name = target.name if target.folder.parent == load_target(target.name).folder.parent else str(target.folder)
-        futures = {self._pool.submit(_build_one, spec, name, str(path)): spec for spec, path in missing}
-        for done, future in enumerate(cf.as_completed(futures), start=1):
-            spec = futures[future]
+        free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._workers[: len(missing)]:
+            worker.start()
+            free.put(worker)
+
+        def one(job: tuple[KernelSpec, Path]) -> None:
+            worker = free.get()
             try:
-                future.result()
-            except EdgeqError:
+                worker.build(job[0], target, job[1])
+            finally:
+                free.put(worker)
+
+        with cf.ThreadPoolExecutor(len(self._workers)) as threads:
+            futures = [threads.submit(one, job) for job in missing]
+            try:
+                for done, future in enumerate(cf.as_completed(futures), start=1):
+                    future.result()
+                    if progress:
+                        progress(done, len(missing))
+            except BaseException:
+                for future in futures:
+                    future.cancel()
                 raise
-            except cf.process.BrokenProcessPool as error:
-                self._pool = None
-                raise CompileError(
-                    "the code generator died",
-                    where=f"kernel {spec.symbol(target)}, target {target.name}",
-                    why="LLVM aborts on instructions that it can't select, or memory ran out",
-                    hint="report the kernel's name; `--target` with another instruction set may work meanwhile",
-                ) from error
-            except Exception as error:
-                raise CompileError(
-                    "code generation failed",
-                    where=f"kernel {spec.symbol(target)}, target {target.name}",
-                    why=f"{type(error).__name__}: {str(error)[:500]}",
-                ) from error
-            if progress:
-                progress(done, len(missing))

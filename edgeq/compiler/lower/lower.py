@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
-from edgeq.compiler.kernels.base import DTYPE_BYTES
+from edgeq.compiler.kernels.base import DTYPE_BYTES, TVM_DTYPE
 from edgeq.compiler.lower.context import Lowering, graph_dtype, shape_of
 from edgeq.compiler.lower.fuse import group_nodes
 from edgeq.compiler.lower.place import place
@@ -14,7 +15,7 @@ from edgeq.compiler.lower.select import HANDLERS
 from edgeq.compiler.program import Buffer, Program, Tensor, View, row_major
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
-from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.graph import SCALE, IntegerGraph, Quant
 
 
 def lower(graph: IntegerGraph, target: Target, max_threads: int = 4) -> Program:
@@ -49,7 +50,7 @@ def _import(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
     count = int(View(0, dtype, shape, row_major(shape)).elements)
     ctx.program.buffers.append(Buffer(value.name or "input", count * DTYPE_BYTES[dtype], "input"))
     view = View(len(ctx.program.buffers) - 1, dtype, shape, row_major(shape))
-    quant = graph.quant(value)
+    quant = quant_of(graph, value)
     ctx.program.inputs.append(Tensor(value.name or "input", view, quant.scale, quant.zero_point, dtype))
     ctx.group_name, ctx.group_ops = value.name or "input", ("Input",)
     as_it_is = ctx.stored(value) == (dtype, 0) and (len(shape) != 4 or view.image() is not None)
@@ -73,8 +74,13 @@ def _export(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
         ctx.program.buffers[out.buffer].role = "output"
         ctx.copy(replace(view, dtype=view.dtype), out)
         view = out
-    quant = graph.quant(value)
+    quant = quant_of(graph, value)
     ctx.program.outputs.append(Tensor(value.name or "output", view, quant.scale, quant.zero_point, dtype))
+
+
+def quant_of(graph: IntegerGraph, value: ir.Value) -> Quant:
+    """Scale and zero point of one end of the graph; plain integers (ArgMax) count as scale 1."""
+    return graph.quant(value) if SCALE in value.metadata_props else Quant(np.dtype(TVM_DTYPE[graph_dtype(value)]), 1.0, 0)
 
 
 def _taken(ctx: Lowering, view: View) -> bool:

@@ -11,9 +11,6 @@ from edgeq.compiler.lower.select import (
     elementwise,
     matmul,
     movement,
-    pooling,
-    resize,
-    rows,
 )
 
 Handler = Callable[[Lowering, Group], None]
@@ -24,7 +21,4 @@ HANDLERS: dict[str, Handler] = {
     **elementwise.HANDLERS,
     **matmul.HANDLERS,
     **movement.HANDLERS,
-    **pooling.HANDLERS,
-    **resize.HANDLERS,
-    **rows.HANDLERS,
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from edgeq.compiler.kernels.base import Image
 from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.conv_transpose import phases
+from edgeq.compiler.kernels.conv_transpose import input_padding, phases
 from edgeq.compiler.kernels.depthwise import DepthwiseSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
@@ -47,5 +48,47 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
     ctx.step(spec, {"x": source, "y": out, **views}, constants, macs)
 
 
-HANDLERS = {"Conv": lower_conv, "ConvS16": lower_conv}
-_ = (Image, phases)
+def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
+    """One convolution for each phase of the output grid."""
+    node = group.main
+    groups, zero_point = integer(node, "group", 1), integer(node, "x_zero_point")
+    assert node.inputs[0] is not None
+    out = ctx.output(group.output)
+    y = out.image()
+    assert y is not None
+    found = phases(
+        constant_of(node.inputs[1], node),
+        out.shape[2:],
+        strides=ints(node, "strides", (1, 1)),
+        pads=ints(node, "pads", (0, 0, 0, 0)),
+        dilations=ints(node, "dilations", (1, 1)),
+        group=groups,
+    )
+    plain = ctx.view(node.inputs[0], node)
+    pads = input_padding(found, plain.shape[2:])
+    source, padded = ctx.padded_image(node.inputs[0], pads, zero_point)
+    epilogue, constants, _ = stored_epilogue(ctx, group, out)
+    constants["bias"] = constant_of(node.inputs[2], node).reshape(-1).astype(np.int32)
+    for phase in found:
+        x, x_offset = phase.input_image(padded, pads)
+        grid, y_offset = phase.output_image(y)
+        spec = ConvSpec(
+            x=x,
+            y=grid,
+            x_dtype=source.dtype,
+            kh=phase.rows.kernel,
+            kw=phase.columns.kernel,
+            dilation_h=phase.rows.dilation,
+            dilation_w=phase.columns.dilation,
+            groups=groups,
+            epilogue=epilogue,
+            x_zero_point=zero_point + source.bias,
+        )
+        views = {
+            "x": replace(source, offset=source.offset + x_offset),
+            "y": replace(out, offset=out.offset + y_offset),
+        }
+        ctx.step(spec, views, {**constants, "w": phase.weights}, spec.macs)
+
+
+HANDLERS = {"Conv": lower_conv, "ConvS16": lower_conv, "ConvTranspose": lower_conv_transpose}
