@@ -1,7 +1,28 @@
-"""Vector operations and inner products of this instruction set."""
+"""Inner products of AVX2: pmaddwd on s16 pairs. pmaddubsw would saturate with 8-bit weights, so bytes are widened."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from edgeq.compiler.isa.products import BroadcastProduct, Product
 from edgeq.compiler.isa.x86 import Avx2
 
 ISA = Avx2()
+
+_WORDS = BroadcastProduct(
+    "s16",
+    group=2,
+    lanes=8,
+    registers=16,
+    widest=2,
+    overhead=2,
+    intrinsic="llvm.x86.avx2.pmadd.wd",
+    accumulates=False,
+    wide_weights=True,
+)
+
+PRODUCTS: dict[str, Product] = {
+    "u8": replace(_WORDS, x_dtype="u8", stages=True),
+    "s8": replace(_WORDS, x_dtype="s8", stages=True),
+    "s16": _WORDS,
+}

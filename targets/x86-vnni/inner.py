@@ -1,7 +1,20 @@
-"""Vector operations and inner products of this instruction set."""
+"""Inner products of AVX-512 VNNI: vpdpbusd multiplies four u8 by four s8 without saturating, vpdpwssd two s16 pairs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from edgeq.compiler.isa.products import BroadcastProduct, Product
 from edgeq.compiler.isa.x86 import Avx512
 
 ISA = Avx512()
+
+_BYTES = BroadcastProduct("u8", group=4, lanes=16, registers=32, intrinsic="llvm.x86.avx512.vpdpbusd.512")
+
+PRODUCTS: dict[str, Product] = {
+    "u8": _BYTES,
+    "s8": replace(_BYTES, x_dtype="s8", flips=True),
+    "s16": BroadcastProduct(
+        "s16", group=2, lanes=16, registers=32, intrinsic="llvm.x86.avx512.vpdpwssd.512", wide_weights=True
+    ),
+}

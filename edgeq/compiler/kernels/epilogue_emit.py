@@ -37,6 +37,7 @@ class EpilogueEmitter:
         params: the flat int32 operand that `pack_parameters` filled, with the same layout.
         table: flat operand of 256 bytes of the epilogue's dtype, for `lut`.
         residual: flat operand of residual.dtype, for `residual`.
+        base: where the parameters start in `params` (they stand there once per convolution group).
     """
 
     def __init__(
@@ -48,18 +49,19 @@ class EpilogueEmitter:
         *,
         table: Expr | None = None,
         residual: Expr | None = None,
+        base: Expr | int = 0,
     ) -> None:
         self.epilogue = epilogue
         self.isa: Isa = isa_of(target)
         self.natural = layout.natural
-        self.params, self.table, self.residual = params, table, residual
+        self.params, self.table, self.residual, self.base = params, table, residual, base
         self._positions = layout.positions(self.isa)
         self.words = parameter_words(epilogue, target, layout)
 
     def bias(self, position: Expr | int, vectors: int) -> list[Expr]:
         """Registers to start accumulating from; `position` is the first lane, a multiple of the register width."""
         lanes = self.isa.lanes
-        return [tir.vload(self.params, position + v * lanes, lanes) for v in range(vectors)]
+        return [tir.vload(self.params, self.base + position + v * lanes, lanes) for v in range(vectors)]
 
     def write(
         self,
@@ -112,11 +114,12 @@ class EpilogueEmitter:
         lanes, width = isa.lanes, isa.lanes * len(registers)
         if e.form == "narrow":
             counts = [
-                tir.vload(self.params, position + self._positions + v * lanes, lanes) for v in range(len(registers))
+                tir.vload(self.params, self.base + position + self._positions + v * lanes, lanes)
+                for v in range(len(registers))
             ]
             shifted = [isa.shift_right_by(r, c) for r, c in zip(registers, counts, strict=True)]
             half = tir.tirx.op.truncdiv(tir.i32(position), tir.const(2))
-            words = tir.vload(self.params, half + 2 * self._positions, width // 2)
+            words = tir.vload(self.params, self.base + half + 2 * self._positions, width // 2)
             scaled = isa.multiply_high16(
                 isa.saturate16(shifted, self.natural), tir.reinterpret(f"int16x{width}", words)
             )
@@ -138,7 +141,8 @@ class EpilogueEmitter:
 
         def load(section: int, words: int) -> Expr:
             scale = words // self.isa.lanes
-            return tir.vload(self.params, position * scale + (1 + section) * self._positions, words)
+            place = position * scale + (1 + section) * self._positions
+            return tir.vload(self.params, self.base + place, words)
 
         return load
 

@@ -1,0 +1,218 @@
+"""Dense convolution and matrix product: s8 weights on u8, s8 or s16 activations, as an implicit matrix product.
+
+Covers k×k, pointwise, grouped and fully connected layers (an image of height 1 whose pixels are the rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, Epilogue, Image, KernelSpec, Operand
+from edgeq.compiler.kernels.conv_plan import Plan, Window, count_tasks, make_plan
+from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
+from edgeq.errors import CompileError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.isa.base import Isa
+    from edgeq.compiler.isa.products import Product
+    from edgeq.compiler.target import Target
+
+_STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
+
+
+@dataclass(frozen=True)
+class ConvSpec(KernelSpec):
+    """y[n, oy, ox, m] = epilogue(bias[m] + Σ w[m, c, i, j] · (x[n, oy·sh + i·dh, ox·sw + j·dw, c] − x_zero_point)).
+
+    Attributes:
+        x: the input with its padding in it, (y.h − 1)·stride_h + (kh − 1)·dilation_h + 1 pixels high or more.
+        y: the output, any strides.
+        x_dtype: as stored: u8, s8 or s16.
+        groups: divides x.c and y.c.
+        x_zero_point: in stored units.
+    """
+
+    family: ClassVar[str] = "conv"
+    x: Image
+    y: Image
+    x_dtype: DType
+    kh: int
+    kw: int
+    epilogue: Epilogue
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    groups: int = 1
+    x_zero_point: int = 0
+
+    @property
+    def window(self) -> Window:
+        return Window(self.kh, self.kw, self.stride_h, self.stride_w, self.dilation_h, self.dilation_w)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one run."""
+        return self.y.n * self.y.h * self.y.w * self.y.c * (self.x.c // self.groups) * self.kh * self.kw
+
+    def product(self, target: Target) -> Product:
+        """The target's inner product for these activations."""
+        product: Product = target.inner.PRODUCTS[self.x_dtype]
+        return product
+
+    def plan(self, target: Target) -> Plan:
+        """How the work is cut up."""
+        self.check()
+        return _plan(self, target)
+
+    def layout(self, target: Target) -> ChannelLayout:
+        """How the channels of one group lie in registers."""
+        plan = self.plan(target)
+        return ChannelLayout(plan.out_channels, plan.tiling.vectors, natural=self.epilogue.form == "none")
+
+    def check(self) -> None:
+        """Raises CompileError where the numbers contradict each other."""
+        x, y, w = self.x, self.y, self.window
+        problems = [
+            (x.c % self.groups or y.c % self.groups, f"{self.groups} groups over {x.c} -> {y.c} channels"),
+            (x.n != y.n, f"batch {x.n} -> {y.n}"),
+            ((y.h - 1) * w.stride_h + (w.kh - 1) * w.dilation_h + 1 > x.h, f"height {x.h} is too small for {y.h}"),
+            ((y.w - 1) * w.stride_w + (w.kw - 1) * w.dilation_w + 1 > x.w, f"width {x.w} is too small for {y.w}"),
+            (self.x_dtype not in ("u8", "s8", "s16"), f"activations of {self.x_dtype}"),
+        ]
+        why = [text for wrong, text in problems if wrong]
+        if why:
+            raise CompileError("a convolution contradicts itself", why=", ".join(why))
+
+    def operands(self) -> list[Operand]:
+        result = [Operand("x", "input"), Operand("w", "weight"), Operand("params", "weight")]
+        if self.epilogue.lut:
+            result.append(Operand("table", "weight"))
+        if self.epilogue.residual is not None:
+            result.append(Operand("residual", "input"))
+        return [*result, Operand("y", "output"), Operand("scratch", "scratch")]
+
+    def tasks(self) -> int:
+        return count_tasks(self.x, self.y, self.window, self.groups)
+
+    def describe(self, target: Target) -> str:
+        tiling = self.plan(target).tiling
+        columns = tiling.vectors * isa_of(target).lanes
+        return f"conv{self.kh}x{self.kw}_{self.x_dtype}s8_{tiling.tile_h * tiling.tile_w}x{columns}"
+
+    def scratch_bytes(self, target: Target) -> int:
+        staged = self.plan(target).staged_elements
+        return 2 * staged + 64 if staged else 0
+
+    def weight_bytes(self, target: Target) -> int:
+        """Size of the operand `w`."""
+        plan, product = self.plan(target), self.product(target)
+        return plan.groups * plan.registers * plan.runs.total_groups * product.lanes * product.group
+
+    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Weight operands.
+
+        Args:
+            constants: w int8 [N, C/groups, kh, kw]; bias int32 [N]; unless the form is `none` multiplier and shift
+                int32 [N] or one element; with a table `table`, 256 elements of the epilogue's dtype.
+
+        Raises:
+            CompileError: a constant has the wrong shape or range, or an accumulator could overflow.
+        """
+        plan, product, isa = self.plan(target), self.product(target), isa_of(target)
+        w = np.asarray(constants["w"])
+        shape = (self.y.c, self.x.c // self.groups, self.kh, self.kw)
+        if w.shape != shape or w.dtype != np.int8:
+            raise CompileError("convolution weights don't fit", why=f"{w.dtype} {w.shape} instead of int8 {shape}")
+        if w.size and w.min() < product.lowest_weight:
+            raise CompileError(
+                "a weight is outside what this target multiplies exactly",
+                why=f"{w.min()} is below {product.lowest_weight}",
+                hint="symmetric 8-bit weights lie in -127 … 127",
+            )
+        layout = self.layout(target)
+        packed = [
+            pack_weights(part, plan, layout, product, isa)
+            for part in w.reshape(self.groups, plan.out_channels, *shape[1:])
+        ]
+        result = {"w": np.concatenate(packed), "params": self._pack_params(target, constants, w.astype(np.int64))}
+        if self.epilogue.lut:
+            result["table"] = np.ascontiguousarray(constants["table"]).reshape(256)
+        return result
+
+    def _pack_params(self, target: Target, constants: dict[str, np.ndarray], w: IntArray) -> IntArray:
+        product, layout = self.product(target), self.layout(target)
+        taps = w.reshape(self.y.c, -1)
+        bias = np.asarray(constants["bias"], np.int64).reshape(-1)
+        low, high = accumulator_bounds(taps, bias, self.x_dtype, self.x_zero_point)
+        offset = self.x_zero_point
+        if product.flips:
+            offset += _STORED_BIAS if self.x_dtype == "s8" else -_STORED_BIAS
+        start = bias - offset * taps.sum(1)
+        optional = [constants.get(name) for name in ("multiplier", "shift")]
+        spread = [None if v is None else np.broadcast_to(np.asarray(v).reshape(-1), (self.y.c,)) for v in optional]
+        parts = []
+        for group in range(self.groups):
+            own = slice(group * layout.channels, (group + 1) * layout.channels)
+            m, s = [None if v is None else v[own] for v in spread]
+            parts.append(
+                pack_parameters(self.epilogue, target, layout, start[own], m, s, acc_low=low[own], acc_high=high[own])
+            )
+        return np.concatenate(parts)
+
+    def parameters(self, target: Target) -> list[tuple[str, str, int]]:
+        """(name, dtype, elements) of every operand."""
+        e, layout = self.epilogue, self.layout(target)
+        stored = "s32" if e.form == "none" else e.dtype
+        known = {
+            "x": (self.x_dtype, self.x.elements),
+            "w": ("s8", self.weight_bytes(target)),
+            "params": ("s32", self.groups * parameter_words(e, target, layout)),
+            "table": (e.dtype, 256),
+            "residual": (e.residual.dtype, e.residual.image.elements) if e.residual else ("u8", 0),
+            "y": (stored, self.y.elements),
+            "scratch": ("s16", max(1, self.scratch_bytes(target) // 2)),
+        }
+        return [(operand.name, *known[operand.name]) for operand in self.operands()]
+
+    def build(self, target: Target) -> Any:
+        from edgeq.compiler.kernels.conv_emit import emit_conv
+
+        return emit_conv(self, target)
+
+
+@lru_cache(maxsize=4096)
+def _plan(spec: ConvSpec, target: Target) -> Plan:
+    residual = spec.epilogue.residual.image if spec.epilogue.residual else None
+    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, spec.product(target))
+
+
+def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_point: int) -> tuple[IntArray, IntArray]:
+    """Interval of bias + Σ w·(x − zero point) per output channel, over every activation its dtype can hold.
+
+    Args:
+        taps: int64 [N, K].
+        bias: int64 [N].
+    """
+    lowest, highest = (value - x_zero_point for value in DTYPE_RANGE[x_dtype])
+    positive, negative = np.maximum(taps, 0).sum(1), np.minimum(taps, 0).sum(1)
+    return bias + positive * lowest + negative * highest, bias + positive * highest + negative * lowest
+
+
+def pack_weights(w: IntArray, plan: Plan, layout: ChannelLayout, product: Product, isa: Isa) -> IntArray:
+    """One group's weights int8 [N, C, kh, kw] -> bytes: block, run, K group, register, lane, element."""
+    runs, lanes = plan.runs, isa.lanes
+    count = runs.rows * runs.columns
+    padded = np.zeros((layout.positions(isa), count, runs.groups * product.group), np.int8)
+    padded[: w.shape[0], :, : runs.length] = w.transpose(0, 2, 3, 1).reshape(w.shape[0], count, runs.length)
+    ordered = padded[layout.channel_of(isa)]
+    blocks = []
+    for start, vectors in layout.blocks(isa):
+        block = ordered[start : start + vectors * lanes]
+        block = block.reshape(vectors, lanes, count * runs.groups, product.group).transpose(2, 0, 1, 3)
+        blocks.append(product.pack(np.ascontiguousarray(block)).reshape(-1))
+    return np.concatenate(blocks)

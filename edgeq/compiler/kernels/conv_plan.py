@@ -1,0 +1,277 @@
+"""How a dense convolution is cut up: pixels into tiles, blocks and tasks, channels into register blocks, K into runs.
+
+Plain arithmetic, no tvm: packing and code generation read the same plan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeq.compiler.kernels.base import Image
+
+if TYPE_CHECKING:
+    from edgeq.compiler.isa.products import Product
+
+# A block of pixels, its activations and one block of weights should stay in the caches that every target has.
+STAGED_ELEMENTS = 12 * 1024  # s16, so 24 KB of L1
+DIRECT_BYTES = 128 * 1024
+TASK_MACS = 250_000  # about 2–20 µs: fine enough to share out, coarse enough not to notice
+MAX_TASKS = 64
+TASK_PIXELS = 12  # at least a tile
+TASK_CHANNELS = 64
+TILE_OVERHEAD = 8.0  # start of a tile in multiplications: addresses, bias loads, loop exits
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel window and strides of a convolution over an image that already contains its padding."""
+
+    kh: int
+    kw: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+
+    @property
+    def pointwise(self) -> bool:
+        """1×1 with stride 1: pixels may be renumbered freely."""
+        return self.kh == self.kw == self.stride_h == self.stride_w == 1
+
+
+def pixel_run(images: list[Image]) -> list[Image] | None:
+    """The same images with all pixels in one row, if the strides of all of them allow it."""
+    result = []
+    for image in images:
+        pixel, run = image.pixel_stride, image.w
+        for count, stride in ((image.h, image.row_stride), (image.n, image.image_stride)):
+            if count > 1 and run == 1:
+                pixel = stride
+            elif count > 1 and stride != run * pixel:
+                return None
+            run *= count
+        result.append(Image(1, 1, run, image.c, run * pixel, run * pixel, pixel))
+    return result
+
+
+@dataclass(frozen=True)
+class Runs:
+    """K as runs: `rows × columns` runs of `length` elements, each `groups` product groups long.
+
+    Attributes:
+        row_step, column_step: elements from one run to the next in x as the loop reads it.
+    """
+
+    rows: int
+    columns: int
+    length: int
+    groups: int
+    row_step: int
+    column_step: int
+
+    @property
+    def total_groups(self) -> int:
+        return self.rows * self.columns * self.groups
+
+
+def split_runs(window: Window, channels: int, dense: bool, row_stride: int, pixel_stride: int, group: int) -> Runs:
+    """Merges neighbouring taps into runs as long as their elements are contiguous.
+
+    Args:
+        channels: input channels of one convolution group.
+        dense: the group's channels are all there are between two pixels.
+        row_stride, pixel_stride: of x as the loop reads it.
+        group: K elements of a product step.
+    """
+    rows, columns, length = window.kh, window.kw, channels
+    row_step, column_step = window.dilation_h * row_stride, window.dilation_w * pixel_stride
+    if dense and column_step == length:
+        columns, length = 1, window.kw * channels
+        if row_step == length:
+            rows, length = 1, window.kh * length
+    return Runs(rows, columns, length, -(-length // group), row_step, column_step)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Pixels of one task range.
+
+    Attributes:
+        tile_h, tile_w: output pixels of a register tile.
+        block_h, block_w: output pixels of a block, whole tiles; a block is staged and done as one.
+        vectors: registers of channels side by side.
+        column_splits: tasks that share a block's channels.
+    """
+
+    tile_h: int
+    tile_w: int
+    block_h: int
+    block_w: int
+    vectors: int
+    column_splits: int
+
+
+def choose_vectors(channels: int, product: Product, rows: int) -> int:
+    """Registers of a channel block, so that few lanes are wasted and the tile is as large as registers allow."""
+    total = -(-channels // product.lanes)
+    widest = min(total, product.widest if rows > 1 else 2 * product.widest)
+
+    def cost(vectors: int) -> float:
+        full, tail = divmod(total, vectors)
+        height = max((r for r in range(1, min(rows, 32) + 1) if product.fits(r, vectors)), default=1)
+        shapes = [vectors] * full + ([tail] if tail else [])
+        return sum(product.step_cost(height, v) for v in shapes) / height
+
+    return min(range(widest, 0, -1), key=cost)
+
+
+def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -> tuple[int, int, int]:
+    """(tile_h, tile_w, vectors): the cheapest split of oh × ow pixels.
+
+    Args:
+        steps: product steps over the whole of K.
+    """
+    best: tuple[float, int, int, int] | None = None
+    total = -(-channels // product.lanes)
+    for vectors in range(min(total, product.widest), 0, -1):
+        shapes = [vectors] * (total // vectors) + ([total % vectors] if total % vectors else [])
+        for tile_h in range(1, oh + 1):
+            widths = range(1, ow + 1) if tile_h == 1 else [ow]
+            for tile_w in widths:
+                if not product.fits(tile_h * tile_w, vectors):
+                    break
+                full, rest = divmod(oh * ow if tile_h > 1 else ow, tile_h * tile_w)
+                rows = [tile_h * tile_w] * full + ([rest] if rest else [])
+                repeat = 1 if tile_h > 1 else oh
+                kinds = {(r, v): rows.count(r) * shapes.count(v) for r in set(rows) for v in set(shapes)}
+                cost = repeat * sum(
+                    count * (product.step_cost(r, v) * steps + TILE_OVERHEAD) for (r, v), count in kinds.items()
+                )
+                if best is None or cost < best[0]:
+                    best = cost, tile_h, tile_w, vectors
+            if not product.fits(tile_h + 1, 1):
+                break
+    if best is None:  # not even 1 × 1: no real register file
+        return 1, 1, 1
+    return best[1:]
+
+
+def count_tasks(x: Image, y: Image, window: Window, groups: int) -> int:
+    """How many tasks a convolution is worth, whatever the target: by its multiplications, pixels and channels."""
+    macs = y.n * y.h * y.w * y.c * (x.c // groups) * window.kh * window.kw
+    pixels = -(-(y.n * y.h * y.w) // TASK_PIXELS)
+    return max(1, min(MAX_TASKS, macs // TASK_MACS, pixels if pixels > 1 else -(-y.c // TASK_CHANNELS)))
+
+
+def choose_blocks(
+    y: Image, tile: tuple[int, int, int], window: Window, x: Image, tasks: int, stages: bool
+) -> tuple[int, int]:
+    """(block_h, block_w) in output pixels: whole tiles, small enough for caches and for enough tasks."""
+    tile_h, tile_w, _ = tile
+    tiles_w, strips = -(-y.w // tile_w), -(-y.h // tile_h)
+    tiles = y.n * tiles_w * strips
+    limit = STAGED_ELEMENTS if stages else DIRECT_BYTES
+
+    def reads(height: int, width: int) -> int:
+        rows = (height * tile_h - 1) * window.stride_h + (window.kh - 1) * window.dilation_h + 1
+        columns = (width * tile_w - 1) * window.stride_w + (window.kw - 1) * window.dilation_w + 1
+        return rows * min(columns, x.w) * x.c
+
+    per_task = max(1, tiles // tasks)
+    if per_task < tiles_w or reads(1, tiles_w) > 4 * limit:
+        width = min(per_task, tiles_w)
+        while width > 1 and reads(1, width) > limit:
+            width = -(-width // 2)
+        return tile_h, tile_w * -(-tiles_w // -(-tiles_w // width))
+    height = max(1, min(strips, per_task // tiles_w))
+    while height > 1 and reads(height, tiles_w) > limit:
+        height = -(-height // 2)
+    return tile_h * -(-strips // -(-strips // height)), tile_w * tiles_w
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about one convolution on one target.
+
+    Attributes:
+        x, y, residual: images, pixels renumbered into one row where that is possible.
+        window: of the convolution.
+        runs: of K, as the loop reads it.
+        tiling: of pixels and channels.
+        groups: convolution groups; the channel counts below are of one group.
+        staged_w, staged_h: pixels of x a block copies to scratch (0: none).
+    """
+
+    x: Image
+    y: Image
+    residual: Image | None
+    window: Window
+    runs: Runs
+    tiling: Tiling
+    groups: int
+    in_channels: int
+    out_channels: int
+    lanes: int
+    staged_h: int
+    staged_w: int
+
+    @property
+    def blocks_h(self) -> int:
+        return math.ceil(self.y.h / self.tiling.block_h)
+
+    @property
+    def blocks_w(self) -> int:
+        return math.ceil(self.y.w / self.tiling.block_w)
+
+    @property
+    def pixel_blocks(self) -> int:
+        return self.y.n * self.blocks_h * self.blocks_w
+
+    @property
+    def units(self) -> int:
+        """Pieces of work that tasks are made of: blocks of pixels, or a share of one's channels."""
+        return self.pixel_blocks * self.tiling.column_splits
+
+    @property
+    def registers(self) -> int:
+        """Registers for one group's channels."""
+        return math.ceil(self.out_channels / self.lanes)
+
+    @property
+    def staged_elements(self) -> int:
+        return self.staged_h * self.staged_w * self.x.c
+
+
+def make_plan(x: Image, y: Image, residual: Image | None, window: Window, groups: int, product: Product) -> Plan:
+    """The plan of a convolution with this product."""
+    tasks = count_tasks(x, y, window, groups)
+    images = [x, y] + ([residual] if residual else [])
+    flat = pixel_run(images) if window.pointwise else None
+    if flat is not None:
+        x, y = flat[0], flat[1]
+        residual = flat[2] if residual else None
+    in_channels, out_channels = x.c // groups, y.c // groups
+    steps = -(-window.kh * window.kw * in_channels // product.group)
+    if y.h * y.w == 1:
+        tile = (1, 1, choose_vectors(out_channels, product, 1))
+    else:
+        tile = choose_tile(y.h, y.w, out_channels, steps, product)
+    block_h, block_w = choose_blocks(y, tile, window, x, tasks, product.stages)
+    blocks = y.n * math.ceil(y.h / block_h) * math.ceil(y.w / block_w)
+    column_blocks = math.ceil(math.ceil(out_channels / product.lanes) / tile[2])
+    # Few pixels: tasks share out the channels, each reads its part of the weights.
+    splits = min(tasks, column_blocks) if groups == 1 and blocks == 1 else 1
+    tiling = Tiling(tile[0], tile[1], block_h, block_w, tile[2], splits)
+    staged_h = staged_w = 0
+    row_stride, pixel_stride = x.row_stride, x.pixel_stride
+    if product.stages:
+        staged_h = min(x.h, (min(block_h, y.h) - 1) * window.stride_h + (window.kh - 1) * window.dilation_h + 1)
+        staged_w = min(x.w, (min(block_w, y.w) - 1) * window.stride_w + (window.kw - 1) * window.dilation_w + 1)
+        row_stride, pixel_stride = staged_w * x.c, x.c
+    dense = groups == 1 and pixel_stride == x.c
+    runs = split_runs(window, in_channels, dense, row_stride, pixel_stride, product.group)
+    return Plan(
+        x, y, residual, window, runs, tiling, groups, in_channels, out_channels, product.lanes, staged_h, staged_w
+    )
