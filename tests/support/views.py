@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE
+from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
@@ -58,3 +58,42 @@ def strides_for(
         strides[d] = step
         step *= shape[d] + draw(st.sampled_from([0, 0, 0, 1, 7]))
     return tuple(strides)
+
+
+@st.composite
+def epilogues(draw: st.DrawFn, forms: tuple[str, ...] = ("narrow", "single", "single", "none")) -> Epilogue:
+    """Any epilogue without residual."""
+    form = draw(st.sampled_from(forms))
+    if form == "none":
+        return Epilogue("none", "s32", 0, *DTYPE_RANGE["s32"])
+    dtype = draw(st.sampled_from(["u8", "s8"] if form == "narrow" else ["u8", "s8", "s16"]))
+    low, high = DTYPE_RANGE[dtype]
+    zero = draw(st.sampled_from([low, high, 0, draw(st.integers(low, high))]))
+    post_shift = draw(st.integers(0, 6)) if form == "narrow" else 0
+    lut = dtype != "s16" and draw(st.integers(0, 3)) == 0
+    if draw(st.booleans()):
+        low, high = sorted(draw(st.tuples(st.integers(low, high), st.integers(low, high))))
+    return Epilogue(form, dtype, zero, low, high, post_shift, lut=lut)  # type: ignore[arg-type]
+
+
+def constants_for(
+    rng: np.random.Generator, epilogue: Epilogue, count: int, accumulator: int = 2**31
+) -> dict[str, IntArray]:
+    """Multipliers and shifts that bring accumulators of that size into and around the output's range."""
+    constants: dict[str, IntArray] = {}
+    bits = accumulator.bit_length()
+    distinct = int(rng.integers(1, 5))
+    pick = rng.integers(0, distinct, count)
+    if epilogue.form == "single":
+        constants = {
+            "multiplier": rng.integers(2**30, 2**31, distinct)[pick].astype(np.int32),
+            "shift": rng.integers(max(2, bits), 31 + bits, distinct)[pick].astype(np.int32),
+        }
+    elif epilogue.form == "narrow":
+        constants = {
+            "multiplier": rng.integers(2**14, 2**15, distinct)[pick].astype(np.int32),
+            "shift": rng.integers(0, min(31, bits), distinct)[pick].astype(np.int32),
+        }
+    if epilogue.lut:
+        constants["table"] = noise(rng, 256, epilogue.dtype)
+    return constants

@@ -16,7 +16,7 @@ from edgeq.compiler.target import Target
 def binary(spec: BinarySpec, target: Target) -> Expr:
     """The PrimFunc of Add, Max or Min."""
     isa, nest = isa_of(target), spec.nest
-    steps = loops.load_steps(nest)
+    steps = loops.load_steps(nest, nest.vectorisable)
     dtypes = (spec.a_dtype, spec.b_dtype, spec.dtype)
     parameters = [(name, d, nest.extent(k)) for k, (name, d) in enumerate(zip("aby", dtypes, strict=True))]
     with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, (a, b, y)):
@@ -27,7 +27,7 @@ def binary(spec: BinarySpec, target: Target) -> Expr:
                 right = load16(b, offsets[1] + start * steps[1], spec.b_dtype, steps[1], width)
                 store16(isa, y, offsets[2] + start, _combine(isa, spec, left, right, width), spec.dtype, count)
 
-        loops.sweep_any(nest, spec.split(), t0, t1, 2 * isa.lanes, emit)
+        loops.sweep_any(nest, spec.split(), t0, t1, 2 * isa.lanes, emit, nest.vectorisable)
     return out[0]
 
 
@@ -56,7 +56,7 @@ def _combine(isa: Isa, spec: BinarySpec, a: Expr, b: Expr, width: int) -> Expr:
 def rescale(spec: RescaleSpec, target: Target) -> Expr:
     """The PrimFunc of Rescale."""
     isa, nest = isa_of(target), spec.nest
-    steps = loops.load_steps(nest)
+    steps = loops.load_steps(nest, nest.vectorisable)
     parameters = [("x", spec.x_dtype, nest.extent(0)), ("y", spec.dtype, nest.extent(1))]
     with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, (x, y)):
 
@@ -66,7 +66,7 @@ def rescale(spec: RescaleSpec, target: Target) -> Expr:
                 value = (_rescale64 if spec.wide else _rescale32)(isa, spec, value, width)
                 store16(isa, y, offsets[1] + start, value, spec.dtype, count)
 
-        loops.sweep_any(nest, spec.split(), t0, t1, 2 * isa.lanes, emit)
+        loops.sweep_any(nest, spec.split(), t0, t1, 2 * isa.lanes, emit, nest.vectorisable)
     return out[0]
 
 

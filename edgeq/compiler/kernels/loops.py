@@ -114,20 +114,20 @@ def sweep_scalar(nest: Nest, split: Split, t0: Expr, t1: Expr, emit: Callable[[S
     each_row(nest, split, t0, t1, row)
 
 
-def sweep_any(nest: Nest, split: Split, t0: Expr, t1: Expr, widest: int, emit: Emit) -> None:
-    """`sweep` where vectors can walk the nest, else one element at a time with `lanes` = MIN_LANES and `valid` = 1.
+def sweep_any(nest: Nest, split: Split, t0: Expr, t1: Expr, widest: int, emit: Emit, vector: bool) -> None:
+    """`sweep` in vectors, or one element at a time with `lanes` = MIN_LANES and `valid` = 1.
 
     The body loads with the steps of `load_steps`, so that it needs no second form.
     """
-    if nest.vectorisable:
+    if vector:
         sweep(nest, split, t0, t1, widest, emit)
     else:
         sweep_scalar(nest, split, t0, t1, lambda offsets: emit(offsets, MIN_LANES, 1))
 
 
-def load_steps(nest: Nest) -> tuple[int, ...]:
+def load_steps(nest: Nest, vector: bool) -> tuple[int, ...]:
     """How a body of `sweep_any` loads each operand: 1 consecutive elements, 0 one element in every lane."""
-    return nest.inner_strides if nest.vectorisable else tuple(0 for _ in nest.strides)
+    return nest.inner_strides if vector else tuple(0 for _ in nest.strides)
 
 
 def store_valid(buffer: Expr, index: Expr, value: Expr, lanes: int, valid: int) -> None:
