@@ -1,0 +1,139 @@
+"""Weights: symmetric integers per output channel, with the bias in the accumulator's scale, and a proof of width.
+
+    scale[c] = max |w[c]| / qmax           qmax = 2^(bits−1) − 1: −128 is never used
+    bias[c] = round(b[c] / (x_scale · scale[c]))
+
+From 7 bits up the scale covers the largest weight; below, it is the one with the least squared error. A channel whose
+accumulator could leave 32 bits, or whose bias could, gets a coarser scale: exactness of the sum comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import ModelError
+from edgeq.quantize.topology import StoredIntegers
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+
+#: Largest accumulator magnitude allowed: 2^31 − 1 for the accumulator itself.
+ACCUMULATOR_LIMIT = 2**31 - 1
+#: Bias alone may take half of that.
+BIAS_LIMIT = 2**30
+#: Shares of the largest weight tried as clipping point below 7 bits.
+_CLIPPING = np.linspace(0.3, 1.0, 36)
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Integers and scales of a layer, output channels first.
+
+    Attributes:
+        values: int8 [channels, fan_in].
+        scale: float64 [channels], real units per step.
+        bias: int32 [channels], in steps of x_scale · scale.
+        bound: int64 [channels], largest magnitude of the accumulator.
+    """
+
+    values: NDArray[np.int8]
+    scale: Float
+    bias: NDArray[np.int32]
+    bound: NDArray[np.int64]
+
+
+def quantize_weights(
+    weights: Array,
+    bias: Array | None,
+    *,
+    bits: int,
+    x_scale: float,
+    x_extent: int,
+    y_scale: float,
+    power_of_two: bool = False,
+) -> QuantizedWeights:
+    """Quantize the weights of a layer.
+
+    Args:
+        weights: float [channels, fan_in].
+        bias: float [channels] or None.
+        bits: 2 … 8.
+        x_scale: of the input. x_extent: largest |q − zero point| of the input.
+        y_scale: of the output (dead channels and powers of two are scaled by it).
+        power_of_two: choose scales so that x_scale · scale / y_scale is a power of two.
+    """
+    wide = np.asarray(weights, dtype=np.float64)
+    offset = np.zeros(len(wide)) if bias is None else np.asarray(bias, dtype=np.float64).reshape(-1)
+    qmax = 2 ** (bits - 1) - 1
+    scale = _scales(wide, qmax, clip=bits < 7)
+    # A dead channel has no scale of its own: give it one in which the bias is precise and the multiplier ordinary.
+    scale = np.where(scale > 0, scale, y_scale / x_scale * 2.0**-8)
+    # Scales under this make the multiplier vanish; the weights then are far below the output's step anyway.
+    scale = np.maximum(scale, y_scale / x_scale * 2.0**-31)
+    scale = np.maximum(scale, np.abs(offset) / (x_scale * BIAS_LIMIT))
+    if power_of_two:
+        scale = _to_power_of_two(scale, x_scale / y_scale)
+    return _fit(wide, offset, scale, qmax, x_scale, x_extent)
+
+
+def keep_integers(
+    stored: StoredIntegers, bias: Array | None, *, x_scale: float, x_extent: int
+) -> QuantizedWeights | None:
+    """Weights a model brings as symmetric int8 per output channel, unchanged; None if they aren't, or don't fit.
+
+    Args:
+        stored: values [channels, fan_in], scale [channels, 1] or [1, 1].
+        bias, x_scale, x_extent: as in `quantize_weights`.
+    """
+    if stored.values.dtype != np.int8 or stored.zero_point.any() or stored.scale.shape[1:] not in ((1,), ()):
+        return None
+    channels = len(stored.values)
+    scale = np.broadcast_to(stored.scale.astype(np.float64).reshape(-1), (channels,)).copy()
+    if not (scale > 0).all():
+        return None
+    offset = np.zeros(channels) if bias is None else np.asarray(bias, dtype=np.float64).reshape(-1)
+    integers = np.rint(offset / (x_scale * scale))
+    bound = np.abs(stored.values.astype(np.int64)).sum(axis=1) * x_extent + np.abs(integers).astype(np.int64)
+    if bound.max(initial=0) > ACCUMULATOR_LIMIT:
+        return None
+    return QuantizedWeights(stored.values, scale, integers.astype(np.int32), bound)
+
+
+def _scales(weights: Float, qmax: int, *, clip: bool) -> Float:
+    largest = np.abs(weights).max(axis=1, initial=0.0)
+    if not clip:
+        return np.asarray(largest / qmax)
+    best, least = largest / qmax, np.full(len(weights), np.inf)
+    for share in _CLIPPING:
+        scale = largest * share / qmax
+        safe = np.where(scale > 0, scale, 1.0)[:, None]
+        error = ((np.clip(np.rint(weights / safe), -qmax, qmax) * safe - weights) ** 2).sum(axis=1)
+        better = error < least
+        best, least = np.where(better, scale, best), np.where(better, error, least)
+    return np.asarray(best)
+
+
+def _to_power_of_two(scale: Float, ratio: float) -> Float:
+    """The smallest scale at least as large as given for which scale · ratio is a power of two."""
+    return np.asarray(2.0 ** np.ceil(np.log2(scale * ratio) - 1e-12) / ratio)
+
+
+def _fit(weights: Float, offset: Float, scale: Float, qmax: int, x_scale: float, x_extent: int) -> QuantizedWeights:
+    """Round, doubling the scale of every channel whose accumulator could leave 32 bits."""
+    for _ in range(64):
+        values = np.clip(np.rint(weights / scale[:, None]), -qmax, qmax)
+        bias = np.rint(offset / (x_scale * scale))
+        bound = np.abs(values).sum(axis=1) * x_extent + np.abs(bias)
+        over = bound > ACCUMULATOR_LIMIT
+        if not over.any():
+            return QuantizedWeights(values.astype(np.int8), scale, bias.astype(np.int32), bound.astype(np.int64))
+        scale = np.where(over, scale * 2, scale)
+    raise ModelError(
+        "weights or bias of a layer can't be brought into 32 bits",
+        why=f"largest weight {np.abs(weights).max()}, largest bias {np.abs(offset).max()}, input scale {x_scale}",
+        hint="look for infinite or absurd constants in the model",
+    )

@@ -1,0 +1,188 @@
+"""The whole way: check, calibrate, plan, promote, integerize, compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from edgeq.errors import UsageError
+from edgeq.integer.graph import IntegerGraph
+from edgeq.integer.proof import prove
+from edgeq.quantize.calibrate import Progress, Ranges, as_data, calibrate
+from edgeq.quantize.data import CalibrationData
+from edgeq.quantize.integerize import build, check_supported
+from edgeq.quantize.observers import DEFAULT, get
+from edgeq.quantize.plan import Plan
+from edgeq.quantize.policy import Policy
+from edgeq.quantize.promote import SAMPLES, Promotion, promote
+from edgeq.quantize.report import QuantizeReport, compare_outputs, layer_reports, promoted_tensors
+from edgeq.quantize.topology import Topology
+
+if TYPE_CHECKING:
+    from edgeq.frontend.graph import FloatGraph
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantize.
+
+    Attributes:
+        observer: one of edgeq.quantize.observers.OBSERVERS; the policy may choose others per layer.
+        policy: per-layer choices, None = defaults.
+        promote: keep in s16 the tensors that the label-free rule finds (never on random data).
+        promotion_budget: normalised error of the final output that may remain, None = .01 (.03 above 100 tensors).
+        promotion_samples: samples the rule looks at.
+        compare_samples: calibration samples on which the integer graph is compared with the float graph; 0 = don't.
+        seed: of random data.
+        threads: samples run at a time, None = one per core.
+        progress: called with (stage, done, total) now and then; stages: calibrate, promote, compare.
+    """
+
+    observer: str = DEFAULT
+    policy: Policy | None = None
+    promote: bool = True
+    promotion_budget: float | None = None
+    promotion_samples: int = SAMPLES
+    compare_samples: int = 16
+    seed: int = 0
+    threads: int | None = None
+    progress: Progress | None = None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        observer: str | None = None,
+        policy: str | Path | Policy | None = None,
+        allow_float: bool = False,
+        progress: Progress | None = None,
+        **more: Any,
+    ) -> QuantizeOptions:
+        """Options as they come from outside: names and files.
+
+        Args:
+            observer: name, None = default.
+            policy: a YAML file, or a Policy.
+            allow_float: refused: integer graphs have no float islands.
+            progress: called with (stage, done, total).
+            more: further fields.
+
+        Raises:
+            UsageError: unknown observer, or allow_float. PolicyError: the policy is wrong.
+        """
+        if allow_float:
+            raise UsageError(
+                "float islands are not available",
+                where="--allow-float",
+                why="every op of an integer graph is an integer op",
+                hint="replace the op the message without --allow-float names, or cut the model in front of it",
+            )
+        name = observer or DEFAULT
+        get(name)
+        chosen = policy if isinstance(policy, Policy) or policy is None else Policy.load(policy)
+        return cls(observer=name, policy=chosen, progress=progress, **more)
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """The integer graph and what there is to say about it."""
+
+    graph: IntegerGraph
+    report: QuantizeReport
+
+
+@dataclass
+class _Stopwatch:
+    """Seconds per named stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 4)
+
+
+def quantize(
+    graph: FloatGraph,
+    data: Mapping[str, Array] | CalibrationData | None = None,
+    options: QuantizeOptions | None = None,
+) -> QuantizeResult:
+    """Quantize a float graph to an integer graph.
+
+    Args:
+        graph: from `edgeq.frontend.load`.
+        data: {input name: [samples, *shape without batch]}, or what `edgeq.quantize.load_data` gives; None = random
+            data: the graph is then marked as not calibrated.
+        options: see QuantizeOptions.
+
+    Raises:
+        DataError: calibration data that doesn't fit.
+        PolicyError: the policy names a layer that isn't in the model.
+        UnsupportedOpError: an op without integer form.
+        CompileError: sums that could leave 32 bits.
+    """
+    chosen = options or QuantizeOptions()
+    policy, watch = chosen.policy or Policy(), _Stopwatch()
+    topology = Topology(graph)
+    check_supported(topology)
+    policy.check(topology.names())
+    samples = as_data(graph, data, chosen.seed)
+    with watch.stage("calibrate"):
+        ranges = calibrate(graph, samples, chosen.observer, threads=chosen.threads, progress=chosen.progress)
+    with watch.stage("promote"):
+        promotion = _promotion(Plan(topology, ranges, policy), samples, chosen)
+    with watch.stage("integerize"):
+        plan = Plan(topology, ranges, policy, promotion.groups)
+        built = build(plan)
+        prove(built.graph)
+    with watch.stage("compare"):
+        count = min(chosen.compare_samples, samples.runs)
+        outputs = compare_outputs(plan, built.graph, samples, count, chosen.threads, chosen.progress) if count else []
+    report = QuantizeReport(
+        calibrated=ranges.calibrated,
+        samples=ranges.samples,
+        source=ranges.source,
+        observer=ranges.observer,
+        layers=layer_reports(plan, built),
+        outputs=outputs,
+        compared=count,
+        promoted=promoted_tensors(plan, promotion),
+        promotion_error=(promotion.before, promotion.after, promotion.budget),
+        seconds=watch.seconds,
+        warnings=_warnings(ranges, promotion),
+    )
+    return QuantizeResult(built.graph, report)
+
+
+def _promotion(plan: Plan, samples: CalibrationData, options: QuantizeOptions) -> Promotion:
+    if not options.promote or not samples.calibrated:
+        # Errors on random data say nothing about the real ones.
+        return Promotion()
+    return promote(
+        plan,
+        samples,
+        budget=options.promotion_budget,
+        samples=options.promotion_samples,
+        threads=options.threads,
+        progress=options.progress,
+    )
+
+
+def _warnings(ranges: Ranges, promotion: Promotion) -> list[str]:
+    warnings = list(ranges.warnings)
+    if promotion.after > promotion.budget:
+        warnings.append(
+            f"the output error of the activations stays at {promotion.after:.3g} (budget {promotion.budget:.3g}) even "
+            "with every tensor that may be in s16: the policy decides too much, or the model resists quantization"
+        )
+    return warnings

@@ -1,0 +1,263 @@
+"""The quantization of every tensor: from ranges, ties and policy to a type, a scale and a zero point each.
+
+s8   scale = (high − low) / 255, zero point = round(−128 − low / scale); zero is representable exactly
+s16  scale = max(|low|, |high|) / 32767, symmetric, from the observed extremes: 16 bits need no clipping
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.errors import ModelError
+from edgeq.integer.graph import Quant
+from edgeq.quantize.calibrate import Ranges
+from edgeq.quantize.histogram import TensorStatistics
+from edgeq.quantize.observers import get
+from edgeq.quantize.policy import LayerPolicy, Policy
+from edgeq.quantize.ties import Ties
+from edgeq.quantize.topology import Layer, Topology, constant, is_float, name_of
+
+S8, S16 = np.dtype(np.int8), np.dtype(np.int16)
+
+#: Probabilities: 8 bits with scale 1/256, 16 bits with scale 2^−15.
+PROBABILITY_S8 = Quant(S8, 1 / 256, -128)
+PROBABILITY_S16 = Quant(S16, 2.0**-15, 0)
+
+#: A tensor with readers besides the Concat joins the Concat's scale if its steps grow by no more than this.
+CONCAT_COARSENING = 2.0
+
+
+def quant_s8(low: float, high: float) -> Quant:
+    """Asymmetric int8 over [low, high], widened to hold zero; scale 1 where both are zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low <= np.finfo(np.float32).tiny * 256:
+        return Quant(S8, 1.0, 0)
+    scale = (high - low) / 255
+    zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
+    return Quant(S8, float(scale), zero_point)
+
+
+def quant_s16(low: float, high: float) -> Quant:
+    """Symmetric int16 that holds low and high; scale 1 where both are zero."""
+    largest = max(abs(low), abs(high))
+    return Quant(S16, float(largest / 32767) if largest > np.finfo(np.float32).tiny * 65536 else 1.0, 0)
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """Quantization of a tensor and how it came about.
+
+    Attributes:
+        quant: type, scale, zero point.
+        low, high: range the observer chose.
+        reason: why the type is what it is: `default`, `policy`, `promoted`, `softmax`, `model` (scale given there).
+    """
+
+    quant: Quant
+    low: float
+    high: float
+    reason: str
+
+
+class Plan:
+    """Quantization of every float value of a graph.
+
+    Attributes:
+        topology, ties, ranges, policy: what it was made from.
+        promoted: representatives of the type groups that are s16 because promotion said so.
+    """
+
+    def __init__(self, topology: Topology, ranges: Ranges, policy: Policy, promoted: Collection[str] = ()) -> None:
+        self.topology, self.ranges, self.policy = topology, ranges, policy
+        self.promoted = frozenset(promoted)
+        self.ties = Ties(topology)
+        self._fixed = self._fix_probabilities()
+        self._tie_concats()
+        self._members = self.ties.scales.groups()
+        self._ranges: dict[str, tuple[float, float]] = {}
+        self._wide = self._find_wide()
+
+    # Which scale -----------------------------------------------------------------------------------------------------
+
+    def _fix_probabilities(self) -> dict[str, str]:
+        """Values with the scale of a probability, and the Softmax each comes from."""
+        return {name_of(layer.output): layer.name for layer in self.topology.layers if layer.op == "Softmax"}
+
+    def _tie_concats(self) -> None:
+        """Let the inputs of a Concat share its output's scale where that costs at most a bit of their precision."""
+        for layer in self.topology.layers:
+            if layer.op != "Concat":
+                continue
+            output = name_of(layer.output)
+            low, high = self.group_range(output)
+            for value in layer.inputs:
+                source = name_of(value)
+                if not is_float(value) or self._is_probability(source):
+                    continue
+                own_low, own_high = self.group_range(source)
+                fine = (high - low) <= CONCAT_COARSENING * (own_high - own_low)
+                if fine or self._only_leads_to(source, output):
+                    self.ties.tie(source, output)
+
+    def _is_probability(self, name: str) -> bool:
+        group = self.ties.scales.find(name)
+        return any(self.ties.scales.find(fixed) == group for fixed in self._fixed)
+
+    def _only_leads_to(self, source: str, target: str) -> bool:
+        """Whether nothing but movement and the layer that makes `target` reads the values tied to `source`."""
+        scales = self.ties.scales
+        group, goal = scales.find(source), self.topology.producer[target]
+        for name in scales.groups()[group]:
+            producer = self.topology.producer.get(name)
+            outputs = producer.outputs if producer else self.topology.graph.inputs
+            value = next(value for value in outputs if name_of(value) == name)
+            if value.is_graph_output() or value.is_graph_input():
+                return False
+            for reader in self.topology.readers(name):
+                if reader is not goal and any(scales.find(name_of(v)) != group for v in reader.outputs if is_float(v)):
+                    return False
+        return True
+
+    def roots(self, name: str) -> list[str]:
+        """Values of the same scale group that are computed, not moved: their distributions decide the scale."""
+        group = self.ties.scales.find(name)
+        return [member for member in self.ties.scales.groups()[group] if self.ties.is_root(member)]
+
+    def group_range(self, name: str, observer: str | None = None) -> tuple[float, float]:
+        """Range of the scale group a value is in, by its observer."""
+        roots = self.roots(name) or [name]
+        chosen = observer or self.layer_policy(roots[0]).observer
+        if chosen is None and any(root in self.ranges.images for root in roots):
+            chosen = "minmax"
+        merged: TensorStatistics | None = None
+        for root in roots:
+            statistics = self.ranges.statistics[root]
+            if merged is None:
+                merged = statistics if len(roots) == 1 else statistics.copy()
+            else:
+                merged.merge(statistics)
+        if merged is None or not merged.sample_lows:
+            raise ModelError(
+                "a tensor was not calibrated", where=name, hint="calibrate the same graph that is quantized"
+            )
+        low, high = get(chosen or self.ranges.observer)(merged, 256)
+        return min(low, 0.0), max(high, 0.0)
+
+    def layer_policy(self, value: str) -> LayerPolicy:
+        """Policy of the layer that makes a value."""
+        layer = self.topology.producer.get(value)
+        return self.policy.layer(*(layer.names if layer else (value,)))
+
+    # Which type ------------------------------------------------------------------------------------------------------
+
+    def _find_wide(self) -> dict[str, str]:
+        """Type groups that are s16, with the reason."""
+        types = self.ties.types
+        wide = dict.fromkeys(self.promoted, "promoted")
+        for layer in self.topology.layers:
+            if layer.op == "Softmax" and self._reaches_output(layer):
+                wide[types.find(name_of(layer.output))] = "softmax"
+                source = name_of(layer.inputs[0])
+                if self._computed(source):
+                    wide[types.find(source)] = "softmax"
+        for value in self.topology.values():
+            name = name_of(value)
+            decided = self.layer_policy(name).activation if self.ties.is_root(name) else None
+            if decided == "s16":
+                wide[types.find(name)] = "policy"
+            elif decided == "s8":
+                wide.pop(types.find(name), None)
+        for layer in self.topology.layers:
+            if self._reads_s16_table(layer) and self._computed(name_of(layer.inputs[0])):
+                wide.setdefault(types.find(name_of(layer.inputs[0])), "policy")
+        return wide
+
+    def _reads_s16_table(self, layer: Layer) -> bool:
+        return self.topology.is_unary(layer) and self.policy.layer(*layer.names).nonlinear == "interp"
+
+    def _computed(self, name: str) -> bool:
+        """Whether a type group is made by arithmetic (not a graph input), so that 16 bits carry something."""
+        group = self.ties.types.find(name)
+        members = self.ties.types.groups()[group]
+        return all(member in self.topology.producer for member in members if self.ties.is_root(member))
+
+    def _reaches_output(self, layer: Layer) -> bool:
+        group = self.ties.types.find(name_of(layer.output))
+        return any(
+            self.ties.types.find(name_of(value)) == group
+            for value in self.topology.graph.outputs
+            if name_of(value) in self.ties.types
+        )
+
+    def candidates(self) -> dict[str, list[str]]:
+        """Type groups that promotion may decide on: representative -> the values rounded in it."""
+        result = {}
+        for group, members in self.ties.types.groups().items():
+            roots = [name for name in members if self.ties.is_root(name)]
+            decided = any(self.layer_policy(name).activation for name in roots)
+            given = any(name in self.ties.given for name in members)
+            if roots and not decided and not given and (group not in self._wide or group in self.promoted):
+                result[group] = roots
+        return result
+
+    # The answer ------------------------------------------------------------------------------------------------------
+
+    def tensor(self, name: str) -> TensorPlan:
+        """Quantization of a value."""
+        scale_group, type_group = self.ties.scales.find(name), self.ties.types.find(name)
+        if scale_group not in self._ranges:
+            self._ranges[scale_group] = self.group_range(name)
+        low, high = self._ranges[scale_group]
+        given = [self.ties.given[member] for member in self._members[scale_group] if member in self.ties.given]
+        if given:
+            return TensorPlan(_given_quant(name, *given[0]), low, high, "model")
+        if self._is_probability(name):
+            wide = type_group in self._wide
+            return TensorPlan(PROBABILITY_S16 if wide else PROBABILITY_S8, 0.0, 1.0, "softmax")
+        if type_group in self._wide:
+            extremes = [self.ranges.statistics[root] for root in self.roots(name)]
+            low, high = min(s.low for s in extremes), max(s.high for s in extremes)
+            return TensorPlan(quant_s16(low, high), low, high, self._wide[type_group])
+        return TensorPlan(quant_s8(low, high), low, high, "default")
+
+    def quant(self, name: str) -> Quant:
+        """Type, scale and zero point of a value."""
+        return self.tensor(name).quant
+
+    def s8(self, name: str) -> Quant:
+        """What a value would be in s8 (its scale group's), whatever its type is."""
+        tensor = self.tensor(name)
+        if tensor.quant.dtype != S16:
+            return tensor.quant
+        if self._is_probability(name):
+            return PROBABILITY_S8
+        low, high = self._ranges[self.ties.scales.find(name)]
+        return quant_s8(low, high)
+
+
+def _given_quant(name: str, scale: str, zero_point: str, dtype: str) -> Quant:
+    """A scale from the model; u8 becomes s8 by moving the zero point, int16 stays."""
+    step, zero = float(scale), int(zero_point)
+    if dtype.lower() in ("uint8", "u8"):
+        return Quant(S8, step, zero - 128)
+    if dtype.lower() in ("int8", "s8"):
+        return Quant(S8, step, zero)
+    if dtype.lower() in ("int16", "s16") and zero == 0:
+        return Quant(S16, step, 0)
+    raise ModelError(
+        "a quantization given in the model can't be kept",
+        where=name,
+        why=f"dtype {dtype} with zero point {zero}",
+        hint="int8 and uint8 with any zero point and int16 with zero point 0 are supported",
+    )
+
+
+def constant_range(layer: Layer, position: int) -> tuple[float, float]:
+    """(lowest, highest) value of a constant input of a layer."""
+    array = constant(layer.node.inputs[position])
+    if array is None:
+        raise ModelError("a constant is missing", where=layer.name)
+    return float(array.min()), float(array.max())

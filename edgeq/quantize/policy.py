@@ -1,0 +1,140 @@
+"""The policy: what a person (or a search) decides per layer, read from YAML and checked against the model.
+
+    version: 1
+    defaults: {weight_bits: 8, activation: s8, observer: l2.4, requantize: narrow, nonlinear: table, scale: real}
+    layers:
+      stem.*:      {activation: s16}
+      "block[12]": {weight_bits: 4}
+      head:        {requantize: single, scale: pow2}
+
+Layers are named as in the model; `*`, `?` and `[…]` match patterns. Later entries win over earlier ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeq.errors import PolicyError
+
+ObserverName = Literal["l2.4", "minmax", "moving-average", "percentile", "mse", "entropy"]
+
+
+class LayerPolicy(BaseModel):
+    """Choices for a layer; None = not decided here.
+
+    Attributes:
+        weight_bits: 2 … 8, bits of the weights (stored as int8).
+        activation: s8 or s16, type of the layer's output. Deciding it takes the layer out of automatic promotion.
+        observer: how the range of its output is found.
+        requantize: narrow (16-bit multiplier, for 8-bit outputs) or single (32-bit multiplier, exact rounding).
+        nonlinear: table (256 entries) or interp (s16 input, 513 entries, interpolated).
+        scale: real, or pow2: weights are scaled so that the requantization is a shift.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight_bits: int | None = Field(default=None, ge=2, le=8)
+    activation: Literal["s8", "s16"] | None = None
+    observer: ObserverName | None = None
+    requantize: Literal["narrow", "single"] | None = None
+    nonlinear: Literal["table", "interp"] | None = None
+    scale: Literal["real", "pow2"] | None = None
+
+    def over(self, base: LayerPolicy) -> LayerPolicy:
+        """These choices on top of others."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class Policy(BaseModel):
+    """A whole policy: defaults and layers by name or pattern, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    defaults: LayerPolicy = LayerPolicy()
+    layers: dict[str, LayerPolicy] = Field(default_factory=dict)
+
+    def layer(self, *names: str) -> LayerPolicy:
+        """Choices for a layer known by any of the names (node name, output name), defaults filled in."""
+        result = self.defaults
+        for pattern, choices in self.layers.items():
+            if any(_matches(pattern, name) for name in names):
+                result = choices.over(result)
+        return result
+
+    def check(self, known: Iterable[str]) -> None:
+        """See that every name or pattern matches a layer.
+
+        Raises:
+            PolicyError: one matches nothing; the message gives the nearest names.
+        """
+        names = list(known)
+        for pattern in self.layers:
+            if not any(_matches(pattern, name) for name in names):
+                near = difflib.get_close_matches(pattern, names, 3, 0.5)
+                raise PolicyError(
+                    f"the policy names a layer that is not in the model: {pattern!r}",
+                    where=f"layers.{pattern}",
+                    why="no layer or tensor name matches it",
+                    hint=f"near matches: {', '.join(near)}" if near else f"for instance {', '.join(names[:3])}",
+                )
+
+    @classmethod
+    def parse(cls, text: str, where: str = "policy") -> Policy:
+        """Read a policy from YAML text.
+
+        Raises:
+            PolicyError: not YAML, not a mapping, an unknown key (with near matches), or a value that isn't allowed.
+        """
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise PolicyError("the policy is not YAML", where=where, why=str(error)) from error
+        if content is None:
+            return cls()
+        if not isinstance(content, dict):
+            raise PolicyError("the policy is not a mapping", where=where, hint="see docs/policy.md for the format")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise _readable(error.errors()[0], where) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Policy:
+        """Read a policy file. Raises PolicyError as `parse` does, and when the file can't be read."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PolicyError("the policy file can't be read", where=str(path), why=str(error)) from error
+        return cls.parse(text, str(path))
+
+
+def _matches(pattern: str, name: str) -> bool:
+    # An exact name wins over its reading as a pattern: names may hold brackets.
+    return pattern == name or fnmatch.fnmatchcase(name, pattern)
+
+
+def _readable(fault: Any, where: str) -> PolicyError:
+    path = [str(part) for part in fault["loc"]]
+    key = path[-1] if path else ""
+    if fault["type"] == "extra_forbidden":
+        known = list(Policy.model_fields) if len(path) == 1 else list(LayerPolicy.model_fields)
+        near = difflib.get_close_matches(key, known, 1)
+        return PolicyError(
+            f"unknown key {key!r} in the policy",
+            where=f"{where}, {'.'.join(path)}",
+            hint=f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}",
+        )
+    return PolicyError(
+        "a value in the policy is not allowed",
+        where=f"{where}, {'.'.join(path)}",
+        why=f"{fault['msg']}, got {fault['input']!r}",
+        hint="see docs/policy.md",
+    )

@@ -1,0 +1,141 @@
+"""Which tensors need 16 bits, without labels: look at the error each one causes in the final output.
+
+The rule: round one tensor to int8, keep everything else float, and take the normalised squared error of the final
+output; promote the worst until the error of all the others together is within a budget (.01; .03 in networks with more
+than 100 tensors).
+
+The errors of single tensors nearly add up, so groups of tensors are rounded together first. Only a group that matters
+is split further, worst first; a network that is within the budget as a whole costs a single measurement.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgeq.quantize.calibrate import Progress
+from edgeq.quantize.data import CalibrationData
+from edgeq.quantize.plan import Plan
+from edgeq.quantize.simulate import Simulation, largest_error
+from edgeq.quantize.topology import Topology, is_float, name_of
+
+#: Largest error that may remain, and the same for networks with more than MANY tensors.
+BUDGET, BUDGET_MANY, MANY = 0.01, 0.03, 100
+#: Samples the error is measured on.
+SAMPLES = 4
+#: Groups the tensors are first divided into.
+GROUPS = 16
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Outcome of the search.
+
+    Attributes:
+        groups: representatives of the type groups to promote, with the error each causes alone, worst first.
+        before: error of the final output with every candidate in s8.
+        after: error that remains.
+        budget: what was allowed.
+        measurements: how often the network was evaluated.
+    """
+
+    groups: Mapping[str, float] = field(default_factory=dict)
+    before: float = 0.0
+    after: float = 0.0
+    budget: float = BUDGET
+    measurements: int = 0
+
+
+def promote(
+    plan: Plan,
+    data: CalibrationData,
+    *,
+    budget: float | None = None,
+    samples: int = SAMPLES,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Promotion:
+    """Find the tensors to keep in s16.
+
+    Args:
+        plan: quantization with nothing promoted yet.
+        data: calibration data; a few samples of it are used.
+        budget: normalised squared error of the final output that may remain; None = the rule's.
+        samples: how many samples to judge by.
+        threads: samples run at a time.
+        progress: called with (stage, done, total).
+    """
+    candidates = plan.candidates()
+    if not candidates:
+        return Promotion()
+    allowed = budget if budget is not None else (BUDGET_MANY if len(candidates) > MANY else BUDGET)
+    groups = {group: {value: plan.s8(value) for value in values} for group, values in candidates.items()}
+    simulation = Simulation(plan.topology.model, groups, final_outputs(plan.topology))
+    feeds = list(data.feeds(samples))
+    reference = simulation.run(feeds, (), threads)
+
+    def measure(active: Sequence[str]) -> float:
+        return largest_error(reference, simulation.run(feeds, active, threads))
+
+    return _Search(measure, allowed, progress).run(list(groups))
+
+
+def final_outputs(topology: Topology) -> list[str]:
+    """Float values whose error counts: the graph's outputs; in front of a Softmax or ArgMax, what it reads."""
+    result = []
+    for output in topology.graph.outputs:
+        value = output
+        layer = topology.producer.get(name_of(value))
+        while layer is not None and layer.op in ("Softmax", "ArgMax") and layer.inputs:
+            value = layer.inputs[0]
+            layer = topology.producer.get(name_of(value))
+        if is_float(value):
+            result.append(name_of(value))
+    return list(dict.fromkeys(result))
+
+
+class _Search:
+    """Best-first splitting of groups of tensors."""
+
+    def __init__(
+        self, measure: Callable[[Sequence[str]], float], budget: float, progress: Progress | None = None
+    ) -> None:
+        self._measure, self._budget, self._progress = measure, budget, progress
+        self._measurements = 0
+        self._promoted: dict[str, float] = {}
+        #: (−error, running number, members): the heap yields the worst group first.
+        self._heap: list[tuple[float, int, list[str]]] = []
+
+    def run(self, tensors: list[str]) -> Promotion:
+        before = after = self._error(tensors)
+        if before > self._budget:
+            size = -(-len(tensors) // GROUPS)
+            for start in range(0, len(tensors), size):
+                self._push(tensors[start : start + size])
+        while after > self._budget and self._heap:
+            self._promote_worst()
+            after = self._error([name for _, _, members in self._heap for name in members])
+            if self._progress:
+                self._progress("promote", round(100 * self._budget / max(self._budget, after)), 100)
+        worst_first = dict(sorted(self._promoted.items(), key=lambda item: -item[1]))
+        return Promotion(worst_first, before, after, self._budget, self._measurements)
+
+    def _promote_worst(self) -> None:
+        """Split the worst group until a single tensor is the worst, and promote that."""
+        error, _, members = heapq.heappop(self._heap)
+        while len(members) > 1:
+            middle = len(members) // 2
+            self._push(members[:middle])
+            self._push(members[middle:])
+            error, _, members = heapq.heappop(self._heap)
+        self._promoted[members[0]] = -error
+
+    def _push(self, members: list[str]) -> None:
+        heapq.heappush(self._heap, (-self._error(members), self._measurements, members))
+
+    def _error(self, members: Sequence[str]) -> float:
+        if not members:
+            return 0.0
+        self._measurements += 1
+        return self._measure(members)
