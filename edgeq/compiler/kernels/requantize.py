@@ -77,12 +77,13 @@ class Scales:
         Raises:
             CompileError: constants that don't fit the epilogue or this description.
         """
-        bounds = {"acc_low": acc_low, "acc_high": acc_high}
         extra = {"table": np.ascontiguousarray(constants["table"])} if epilogue.lut else {}
         layout = self.layout(target)
         zero = np.zeros(1, np.int64)
         if epilogue.form == "none":
-            return extra | {"params": pack_parameters(epilogue, target, layout, zero, **bounds)}
+            return extra | {
+                "params": pack_parameters(epilogue, target, layout, zero, acc_low=acc_low, acc_high=acc_high)
+            }
         pairs = _pairs(constants["multiplier"], constants["shift"])
         unique, classes = np.unique(pairs, axis=0, return_inverse=True)
         if self.walk != "lanes":
@@ -93,7 +94,9 @@ class Scales:
                 )
             pairs = np.repeat(unique, 2 * isa_of(target).lanes, axis=0)
         multiplier, shift = pairs[:, 0], pairs[:, 1]
-        extra["params"] = pack_parameters(epilogue, target, layout, zero, multiplier, shift, **bounds)
+        extra["params"] = pack_parameters(
+            epilogue, target, layout, zero, multiplier, shift, acc_low=acc_low, acc_high=acc_high
+        )
         if self.walk == "classes":
             extra["classes"] = (classes.reshape(-1) * 2 * isa_of(target).lanes).astype(np.int32)
         return extra
@@ -148,8 +151,9 @@ class RequantizeSpec(KernelSpec):
         """The spec for these multipliers and shifts (`constants`: multiplier, shift)."""
         nest = Nest.of(shape, x_strides, scale_strides, y_strides)
         scales = Scales.of(nest, 1, constants.get("multiplier"), constants.get("shift"))
-        strides = nest.strides if scales.walk != "one" else (nest.strides[0], (0,) * len(nest.shape), nest.strides[2])
-        return cls(nest.shape, *strides, scales, epilogue, x_dtype)
+        x, scale, y = nest.strides
+        scale = scale if scales.walk != "one" else (0,) * len(nest.shape)
+        return cls(nest.shape, x, scale, y, scales, epilogue, x_dtype)
 
     @property
     def nest(self) -> Nest:

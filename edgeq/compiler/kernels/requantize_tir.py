@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeq.compiler.kernels import loops, tir
-from edgeq.compiler.kernels.base import Epilogue
+from edgeq.compiler.kernels.base import DType, Epilogue
 from edgeq.compiler.kernels.epilogue import isa_of, parameter_words
 from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter
 from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec, Scales
@@ -85,7 +85,7 @@ def mul(spec: MulSpec, target: Target) -> Expr:
     ):  # fmt: skip
         writer = ScaledWriter(spec.epilogue, spec.scales, target, weights)
 
-        def side(buffer: Expr, index: Expr, dtype: str, zero_point: int, step: int, width: int) -> list[Expr]:
+        def side(buffer: Expr, index: Expr, dtype: DType, zero_point: int, step: int, width: int) -> list[Expr]:
             value = load16(buffer, index, dtype, step, width)
             if zero_point:
                 value = tir.bind(value - isa.splat(zero_point, "int16", width))
