@@ -130,7 +130,7 @@ def compile(
 
 def quantize(
     model: str | Path | FloatGraph,
-    calib: Calibration,
+    calib: Calibration | CalibrationData,
     *,
     output: str | Path | None = None,
     observer: str | None = None,
@@ -286,21 +286,20 @@ def _calibration(
 
 
 def _golden_inputs(graph: IntegerGraph, data: CalibrationData) -> list[dict[str, Array]]:
-    from edgeq.integer.arithmetic import quantize as to_integers
+    from edgeq.quantize.report import quantize_inputs
 
-    sets = []
-    for feed in data.feeds(GOLDEN_SAMPLES):
-        quants = {value.name or "": graph.quant(value) for value in graph.inputs}
-        sets.append({n: to_integers(feed[n], q.scale, q.zero_point, q.dtype) for n, q in quants.items()})
-    return sets
+    return [quantize_inputs(graph, feed) for feed in data.feeds(GOLDEN_SAMPLES)]
 
 
 def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None) -> dict[str, Any]:
+    """What travels with the artifact: nothing that differs between two runs, no path of this machine."""
     manifest: dict[str, Any] = {"calibrated": graph.calibrated}
     if isinstance(model, str | Path):
         manifest["source"] = Path(model).name
     if quantized is not None:
-        manifest["quantization"] = quantized.report.as_dict()
+        report = quantized.report.as_dict()
+        kept = ("samples", "observer", "outputs", "compared", "promoted", "warnings")
+        manifest["quantization"] = {key: report[key] for key in kept}
     return manifest
 
 

@@ -191,13 +191,13 @@ def calibration_text(report: dict[str, Any] | None, calibrated: bool) -> str:
     """What the integer model does to the calibration data, in one line; empty where nothing was calibrated."""
     if report is None:
         return ""
-    text = f"{report['samples']} samples, {report['observer']}"
-    if not calibrated:
-        return f"{text}: random data, nothing to compare"
-    ratios = [units.decibel(ratio) for ratio in report["sqnr"].values()]
-    text += f": output SQNR {', '.join(ratios)}"
-    agree = report["agreement"]
-    return text if agree is None else f"{text}, same top-1 as the float model on {units.percent(agree)}"
+    text = f"{report['samples']} samples, observer {report['observer']}"
+    if not calibrated or not report["compared"]:
+        return text
+    ratios = ", ".join(units.decibel(output["sqnr_db"]) for output in report["outputs"])
+    text += f"; on {report['compared']} of them: output SQNR {ratios}"
+    agree = [o["top1_agreement"] for o in report["outputs"] if o["top1_agreement"] is not None]
+    return text + (f", same top-1 as the float model on {units.percent(agree[0])}" if agree else "")
 
 
 def show_warnings(report: dict[str, Any] | None) -> None:

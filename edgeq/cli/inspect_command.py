@@ -86,6 +86,10 @@ def show_tensors(console: Console, facts: dict[str, Any]) -> None:
     """Inputs and outputs, one line each."""
     for label in ("inputs", "outputs"):
         for tensor in facts[label]:
-            quantized = f"  real = {tensor['scale']:.6g} × (q − {tensor['zero_point']})" if tensor.get("scale") else ""
+            quantized = ""
+            if tensor.get("scale"):
+                zero = tensor["zero_point"]
+                steps = f"(q {'+' if zero < 0 else '−'} {abs(zero)})" if zero else "q"
+                quantized = f"  real = {tensor['scale']:.6g} × {steps}"
             dims = units.shape(tensor["shape"]) if tensor["shape"] is not None else "?"
             console.print(f"  {label[:-1]:<6} {tensor['name']}  {dims} {tensor['dtype']}{quantized}")

@@ -34,10 +34,10 @@ def duration(seconds: float) -> str:
 
 
 def decibel(value: float | None) -> str:
-    """A signal-to-noise ratio: '38.2 dB', 'exact' where there is no noise at all."""
+    """A signal-to-noise ratio: '38.2 dB', 'exact' where there is no noise at all (reported as 999 or infinity)."""
     if value is None or math.isnan(value):
         return "–"
-    return "exact" if math.isinf(value) and value > 0 else f"{value:.1f} dB"
+    return "exact" if value >= 999 else f"{value:.1f} dB"
 
 
 def percent(fraction: float) -> str:
