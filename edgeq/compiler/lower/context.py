@@ -116,7 +116,7 @@ class Lowering:
     def output(self, value: ir.Value, like: View | None = None) -> View:
         """Where a kernel writes this value: its own buffer, its slice of a concatenation, or the graph's output.
 
-        `like` gives the axis order of values that aren't images (elementwise results follow their first operand).
+        `like` gives the axis order of values that aren't images (results follow their first operand).
         """
         if value in self.views:
             return self.views[value]
@@ -135,8 +135,8 @@ class Lowering:
         dtype, bias = self.stored(value)
         plain = tuple(range(len(shape)))
         order = NHWC if len(shape) == 4 else plain
-        if like is not None and len(shape) != 4 and like.shape == shape:
-            order = tuple(sorted(plain, key=lambda a: (-like.strides[a] if shape[a] != 1 else 0, a)))
+        if like is not None and len(shape) != 4 and len(like.shape) == len(shape):
+            order = tuple(sorted(plain, key=lambda a: (-like.strides[a] if like.shape[a] != 1 else 0, a)))
         view = self.allocate(value.name or "value", shape, dtype, bias, order)
         if value.is_graph_output() and not value.uses() and view.dense:
             # Nobody but the caller reads it: write it as the caller wants it.

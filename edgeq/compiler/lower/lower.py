@@ -80,7 +80,9 @@ def _export(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
 
 def quant_of(graph: IntegerGraph, value: ir.Value) -> Quant:
     """Scale and zero point of one end of the graph; plain integers (ArgMax) count as scale 1."""
-    return graph.quant(value) if SCALE in value.metadata_props else Quant(np.dtype(TVM_DTYPE[graph_dtype(value)]), 1.0, 0)
+    if SCALE in value.metadata_props:
+        return graph.quant(value)
+    return Quant(np.dtype(TVM_DTYPE[graph_dtype(value)]), 1.0, 0)
 
 
 def _taken(ctx: Lowering, view: View) -> bool:

@@ -88,7 +88,8 @@ def lower_identity(ctx: Lowering, group: Group) -> None:
 def lower_concat(ctx: Lowering, group: Group) -> None:
     """Inputs that were written in place cost nothing; the others are copied into their slices."""
     node = group.main
-    out = ctx.output(group.output)
+    known = [ctx.views[value] for value in node.inputs if value in ctx.views]
+    out = ctx.output(group.output, known[0] if known else None)
     axis = integer(node, "axis") % len(out.shape)
     start = 0
     for value in node.inputs:
