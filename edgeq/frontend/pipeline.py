@@ -26,6 +26,7 @@ from edgeq.frontend.passes.lift_1d import Lift1d
 from edgeq.frontend.passes.name_nodes import NameNodes
 from edgeq.frontend.passes.raise_opset import RaiseOpset
 from edgeq.frontend.passes.rewrite import Rewrite
+from edgeq.frontend.passes.settle_ceil_mode import SettleCeilMode
 from edgeq.frontend.passes.take_off_qdq import TakeOffQdq
 from edgeq.frontend.passes.widen_floats import WidenFloats
 
@@ -70,13 +71,14 @@ def simplify(
 def _prepare(batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Sequential:
     return Sequential(
         stock.RemoveInitializersFromInputsPass(),
+        NameNodes(),
         RaiseOpset(),
         stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         stock.TopologicalSortPass(),
-        NameNodes(),
         stock.NameFixPass(),
         WidenFloats(),
         FreezeShapes(batch, shapes),
+        SettleCeilMode(),
     )
 
 
@@ -87,7 +89,6 @@ def _clean_up() -> PassManager:
             stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
             stock.RemoveUnusedNodesPass(),
             Rewrite(),
-            stock.IdentityEliminationPass(),
             DropNoops(),
             stock.RemoveUnusedNodesPass(),
         ],

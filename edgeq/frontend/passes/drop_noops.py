@@ -32,6 +32,8 @@ class DropNoops(NodePass):
         """Look at one node."""
         if node.domain or not node.inputs or node.inputs[0] is None:
             return False
+        if is_op(node, "Identity"):
+            return supersede(graph, node, node.inputs[0])
         before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
         if is_op(node, "Transpose") and before is not None and after is not None and before != after:
             return _as_reshape(graph, node, before)
@@ -45,7 +47,7 @@ def _moves_nothing(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...
         return False
     if node.op_type in _WHEN:
         return _WHEN[node.op_type](node, before)
-    return is_op(node, "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Identity")
+    return is_op(node, "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile")
 
 
 def _steps_forward(node: ir.Node, before: tuple[int, ...]) -> bool:

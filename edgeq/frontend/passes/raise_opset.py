@@ -12,8 +12,8 @@ from edgeq.frontend.editing import describe, initializer, ints, is_op
 OLDEST_OPSET = 13
 # From opset 18 on the axes of every reduction are an input, and Split names its number of outputs.
 LOWEST_OPSET = 18
-# The newest opset that released ONNX Runtimes execute; calibration runs through it.
-HIGHEST_OPSET = 26
+# Every ONNX Runtime that the project accepts executes this opset, the newest release this one.
+COMMON_OPSET, HIGHEST_OPSET = 21, 26
 _AXES_BECAME_INPUT = (
     "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
     "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
@@ -66,13 +66,14 @@ def _to_18(graph: ir.Graph, node: ir.Node) -> None:
 def _since(node: ir.Node, opset: int) -> int:
     """The lowest opset in which the node means the same."""
     schema = onnx.defs.get_schema(node.op_type, opset, "")
-    if schema.since_version <= HIGHEST_OPSET:
-        return int(schema.since_version)
-    if onnx.defs.has(node.op_type, HIGHEST_OPSET, ""):
-        older = onnx.defs.get_schema(node.op_type, HIGHEST_OPSET, "")
-        # Later versions that only take more dtypes read the same; a new attribute matters where it is used.
-        if set(node.attributes) <= set(older.attributes) and len(node.inputs) <= older.max_input:
-            return int(older.since_version)
+    for target in (COMMON_OPSET, HIGHEST_OPSET):
+        if schema.since_version <= target:
+            return int(schema.since_version)
+        if onnx.defs.has(node.op_type, target, ""):
+            older = onnx.defs.get_schema(node.op_type, target, "")
+            # Later versions that only take more dtypes read the same; a new attribute matters where it is used.
+            if set(node.attributes) <= set(older.attributes) and len(node.inputs) <= older.max_input:
+                return int(older.since_version)
     raise UnsupportedOpError(
         f"{describe(node)} needs opset {schema.since_version}",
         where=describe(node),

@@ -34,6 +34,8 @@ class TakeOffQdq(NodePass):
         """Look at one node."""
         if is_op(node, "QuantizeLinear"):
             return _quantize_constant(graph, node) or self._quantized_output(graph, node)
+        if is_op(node, "Clip"):
+            return _clip_constant(graph, node)
         if is_op(node, "DequantizeLinear"):
             return self._dequantize(graph, node)
         return False
@@ -115,6 +117,21 @@ def _quantize_constant(graph: ir.Graph, node: ir.Node) -> bool:
     limits = np.iinfo(zero_point.dtype)
     array = np.clip(q, limits.min, limits.max).astype(zero_point.dtype)
     node.outputs[0].replace_all_uses_with(initializer(graph, f"{node.inputs[0].name}.quantized", array))
+    graph.remove(node, safe=True)
+    return True
+
+
+def _clip_constant(graph: ir.Graph, node: ir.Node) -> bool:
+    """Quantized weights of a narrow range: the Clip behind their Q."""
+    q = constant(node.inputs[0])
+    limits = [constant(value) for value in node.inputs[1:] if value is not None]
+    if q is None or q.dtype.kind not in "iu" or any(limit is None for limit in limits):
+        return False
+    low = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    high = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    clipped = q if low is None else np.maximum(q, low)
+    clipped = clipped if high is None else np.minimum(clipped, high)
+    node.outputs[0].replace_all_uses_with(initializer(graph, f"{node.inputs[0].name}.narrow", clipped))
     graph.remove(node, safe=True)
     return True
 
