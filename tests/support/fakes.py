@@ -79,8 +79,11 @@ def fake_image(*, bias: int = 0, golden: int = 1) -> ModelImage:
         x = rng.integers(-128, 128, shape, dtype=np.int8)
         vectors.append(Golden([x], list(reference(x).values())))
     return ModelImage(
-        steps=[StepInfo("triple", "Rescale", ROWS, 384, 792, 1), StepInfo("sum", "ReduceSum", ROWS, 0, 448, 1)]
-        + [StepInfo("copy", "Copy", ROWS, 0, 768, 5)],
+        steps=[
+            StepInfo("triple", "Rescale", ROWS, 384, 792, 1),
+            StepInfo("sum", "ReduceSum", ROWS, 0, 448, 1),
+            StepInfo("copy", "Copy", ROWS, 0, 768, 5),
+        ],
         inputs=[TensorInfo("x", "int8", shape, OFFSETS["x"], 0.05, -3, storage_bias=bias)],
         outputs=[
             TensorInfo("y", "int8", shape, OFFSETS["y"], 0.1, 4, storage_bias=bias),
