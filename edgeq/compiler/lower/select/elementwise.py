@@ -6,10 +6,11 @@ from typing import Any, Literal, cast
 
 from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
 from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
+from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
 from edgeq.compiler.lower.context import Lowering, constant_of, shape_of
 from edgeq.compiler.lower.fuse import Group
-from edgeq.compiler.lower.select.attributes import integer, stored_table
-from edgeq.compiler.program import View
+from edgeq.compiler.lower.select.attributes import integer, stored_epilogue, stored_table
+from edgeq.compiler.program import View, row_major
 
 
 def operands(ctx: Lowering, group: Group) -> tuple[View, View, View]:
@@ -69,6 +70,47 @@ def lower_rescale(ctx: Lowering, group: Group) -> None:
     ctx.step(spec, {"x": source, "y": out})
 
 
+def scale_strides(group: Group, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """How the multiplier tensor moves along the output's axes."""
+    node = group.requantize
+    if node is None:
+        return (0,) * len(shape)
+    own = constant_of(node.inputs[1], node).shape
+    return View(0, "s32", own, row_major(own)).broadcast_to(shape).strides
+
+
+def lower_mul(ctx: Lowering, group: Group) -> None:
+    """A product, requantized where a requantize follows."""
+    node = group.main
+    left, right, out = operands(ctx, group)
+    epilogue, constants, _ = stored_epilogue(ctx, group, out)
+    spec = MulSpec.of(
+        out.shape,
+        left.strides,
+        right.strides,
+        scale_strides(group, out.shape),
+        out.strides,
+        epilogue,
+        constants,
+        left.dtype,
+        right.dtype,
+        integer(node, "a_zero_point") + left.bias,
+        integer(node, "b_zero_point") + right.bias,
+    )
+    ctx.step(spec, {"a": left, "b": right, "y": out}, constants)
+
+
+def lower_requantize(ctx: Lowering, group: Group) -> None:
+    """A requantize whose accumulators have several readers."""
+    group.requantize = group.main
+    source = ctx.view(group.main.inputs[0], group.main)
+    out = ctx.output(group.output, source)
+    epilogue, constants, _ = stored_epilogue(ctx, group, out)
+    strides = scale_strides(group, out.shape)
+    spec = RequantizeSpec.of(out.shape, source.strides, strides, out.strides, epilogue, constants, source.dtype)
+    ctx.step(spec, {"x": source, "y": out}, constants)
+
+
 def lower_lut(ctx: Lowering, group: Group) -> None:
     """A table of 256 entries, or one for each channel."""
     node = group.main
@@ -93,6 +135,9 @@ HANDLERS: dict[str, Any] = {
     "Add": lower_binary,
     "Max": lower_binary,
     "Min": lower_binary,
+    "Mul": lower_mul,
+    "Requantize": lower_requantize,
+    "RequantizeNarrow": lower_requantize,
     "Rescale": lower_rescale,
     "Lut": lower_lut,
     "LutInterp": lower_lut_interp,
