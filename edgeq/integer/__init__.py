@@ -1,6 +1,6 @@
 """The integer dialect: arithmetic, graph, op table, NumPy reference, oracles and interval proofs.
 
-Importing this package is cheap; `arithmetic`, `exp2` and `interpolation` need NumPy only, the rest brings in onnx on first use.
+Importing this package is cheap: `arithmetic`, `exp2` and `interpolation` need NumPy only, the rest brings in onnx.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scalar arithmetic of the integer dialect in NumPy: rounding shifts, requantize, multipliers from float scales, quantize.
+"""Arithmetic of the integer dialect in NumPy: rounding shifts, requantize, multipliers from float scales, quantize.
 
 Everything that an integer graph computes rests on two functions, `round_shift` and `clamp`; the forms are those of
 docs/integer-ops.md. Needs NumPy only, so that kernel workers can import it without onnx.
@@ -78,7 +78,9 @@ def requantize_narrow(
     high: int,
     dtype: np.dtype[Any] | type[Any],
 ) -> IntArray:
-    """The cheap 8-bit form: a = sat16(round_shift(acc, shift)); t = (a·m + 2^14) >> 15; zp + round_shift(t, post_shift).
+    """The cheap 8-bit form (numerics form `narrow`).
+
+    a = sat16(round_shift(acc, shift)); t = (a·multiplier + 2^14) >> 15; clamp(zero_point + round_shift(t, post_shift)).
 
     Args:
         acc: int32; acc + 2^(shift−1) must fit int32 (the op's interval proof sees to it).
@@ -109,8 +111,8 @@ def single_constants(scale: NDArray[np.float64] | float) -> tuple[IntArray, IntA
         scale: real factor(s) from accumulator steps to output steps, below 2^29.
 
     Returns:
-        (multiplier, shift), int32, shaped like scale; multiplier in [2^30, 2^31), shift in [2, 62]. Relative error at most
-        2^−31; scales under 2^−32 become 2^−32, which maps every int32 to 0.
+        (multiplier, shift), int32, shaped like scale; multiplier in [2^30, 2^31), shift in [2, 62]. Relative error at
+        most 2^−31; scales under 2^−32 become 2^−32, which maps every int32 to 0.
 
     Raises:
         CompileError: a scale is not finite, not positive or too large.

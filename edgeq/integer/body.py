@@ -6,8 +6,8 @@ A body function receives a `Body` and the names of its inputs and returns the na
         return b("Add", b("Cast", x, to=INT64), b.attribute("zero_point"))
 
 All arithmetic runs in int64, where every op's intermediates fit by proof, on standard ops that ONNX Runtime and the
-ReferenceEvaluator compute exactly on any CPU. Only the S8S8 forms of ConvInteger and MatMulInteger are used: with U8S8 operands ONNX Runtime
-saturates on CPUs without VNNI.
+ReferenceEvaluator compute exactly on any CPU. Only the S8S8 forms of ConvInteger and MatMulInteger are used: with U8S8
+operands ONNX Runtime saturates on CPUs without VNNI.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 UINT8, INT8, INT16, INT32, INT64 = 2, 3, 5, 6, 7
 """ONNX data types."""
+STRING = AttributeProto.STRING
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,28 @@ class Body:
         power = self.power(shift)
         return self.floor_shift(self("Add", x, self("Div", power, self.constant(2))), power)
 
+    def least(self, x: str, y: str) -> str:
+        """The smaller of two int64 values of any size.
+
+        ONNX Runtime's Min, Max and Clip compare the low words below equal high words as signed numbers: wrong beyond 32
+        bits. Its comparisons are right.
+        """
+        return self("Where", self("Less", x, y), x, y)
+
+    def greatest(self, x: str, y: str) -> str:
+        """The larger of two int64 values of any size; see `least`."""
+        return self("Where", self("Greater", x, y), x, y)
+
     def clamp(self, x: str) -> str:
-        """zero_point, low, high, to of the function applied to int64 x."""
+        """zero_point, low, high, to of the function applied to int64 x that with the zero point fits 32 bits."""
         moved = self("Add", x, self.attribute("zero_point"))
         return self("Cast", self("Clip", moved, self.attribute("low"), self.attribute("high")), to=Ref("to"))
+
+    def clamp_wide(self, x: str) -> str:
+        """As `clamp`, for x of any size."""
+        moved = self("Add", x, self.attribute("zero_point"))
+        limited = self.least(self.greatest(moved, self.attribute("low")), self.attribute("high"))
+        return self("Cast", limited, to=Ref("to"))
 
     def halves(self, x: str) -> tuple[str, str, str]:
         """int64 x of 16 bits as 256·high + low: (high s8, low − 128 s8, the zero point −128 as s8)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -34,7 +34,7 @@ from edgeq.integer.registry import (
 )
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Operand = ir.Value | Array | None
+Operand: TypeAlias = "ir.Value | Array | None"
 
 
 class GraphBuilder:

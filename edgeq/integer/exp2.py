@@ -10,7 +10,7 @@ Source: the `exp2` form of the design's numerics page. A row x[0 … n) of integ
     g  = 32768 − ((f·(21951 − ((5567·f) >> 15)) + 2^14) >> 15)            2^−f in Q15, 16384 <= g <= 32768
     e  = ((g << (sum_bits − 15)) + (2^i >> 1)) >> i                       2^−t in Q(sum_bits)
     S  = Σ e                                             2^sum_bits <= S <= n·2^sum_bits <= 2^30
-    v  = (e + (2^(sum_bits−15) >> 1)) >> (sum_bits − 15)                  the same in Q15, v <= 32768: what a kernel keeps
+    v  = (e + (2^(sum_bits−15) >> 1)) >> (sum_bits − 15)                the same in Q15, v <= 32768, what a kernel keeps
 
 then once per row, with z = bit_length(S) − 16 (>= 0) the shift that normalises S:
 

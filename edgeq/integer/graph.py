@@ -76,7 +76,7 @@ class IntegerGraph:
     @property
     def calibrated(self) -> bool:
         """False where the ranges come from random data (`--calib random`)."""
-        return self.model.metadata_props.get(CALIBRATED) != "false"
+        return bool(self.model.metadata_props.get(CALIBRATED) != "false")
 
     def value(self, name: str) -> ir.Value:
         """The value of that name.
@@ -184,7 +184,7 @@ class IntegerGraph:
 
     def to_bytes(self) -> bytes:
         """The ONNX file's content."""
-        return ir.serde.serialize_model(self.model).SerializeToString(deterministic=True)
+        return bytes(ir.serde.serialize_model(self.model).SerializeToString(deterministic=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an ONNX file. It appears whole or not at all.
@@ -224,7 +224,7 @@ class IntegerGraph:
     def from_bytes(data: bytes, where: str = "bytes") -> IntegerGraph:
         """As `load`, from the file's content; `where` names it in errors."""
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
         proto = onnx.ModelProto()
         try:
@@ -265,7 +265,7 @@ def constant_of(value: ir.Value) -> Array | None:
     if value.const_value is None:
         return None
     try:
-        return value.const_value.numpy()
+        return np.asarray(value.const_value.numpy())
     except (ValueError, TypeError, OSError) as error:
         raise ModelError("an initializer is broken", where=value.name, why=str(error)) from error
 

@@ -1,6 +1,6 @@
 """Fixed-point positions and weights of linear resizing, shared by the reference, the function body and kernel packing.
 
-A source position is a rational number with a positive denominator, (a·o + b) / d for output index o; everything is integer.
+A source position is a rational number with a positive denominator, (a·o + b) / d for output index o: all integers.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ def axis_weights(mode: str, size_in: int, size_out: int) -> AxisWeights:
     )
 
 
-NEAREST_COORDINATES = (*COORDINATE_MODES, "tf_half_pixel_for_nn")
 NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
@@ -67,12 +66,10 @@ def nearest_indices(coordinates: str, nearest: str, size_in: int, size_out: int)
     """Source index of every output index of a nearest-neighbour resize along one axis, by exact rational arithmetic.
 
     Args:
-        coordinates: one of NEAREST_COORDINATES. nearest: one of NEAREST_MODES (ONNX's names).
+        coordinates: one of COORDINATE_MODES. nearest: one of NEAREST_MODES (ONNX's names).
         size_in, size_out: lengths, at least 1.
     """
-    a, b, d = source_ratio("half_pixel" if coordinates == "tf_half_pixel_for_nn" else coordinates, size_in, size_out)
-    if coordinates == "tf_half_pixel_for_nn":
-        b = size_in
+    a, b, d = source_ratio(coordinates, size_in, size_out)
     n: NDArray[Any] = a * np.arange(size_out, dtype=np.int64) + b
     index = {
         "floor": n // d,
@@ -92,8 +89,6 @@ def nearest_is_exact(coordinates: str, nearest: str, size_in: int, size_out: int
         position = out * np.float32(size_in - 1) / np.float32(max(size_out - 1, 1))
     elif coordinates == "asymmetric":
         position = out / scale
-    elif coordinates == "tf_half_pixel_for_nn":
-        position = (out + half) / scale
     elif coordinates == "pytorch_half_pixel" and size_out == 1:
         position = out
     else:

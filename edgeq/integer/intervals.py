@@ -16,7 +16,7 @@ Bound = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Interval:
-    """low <= value <= high, elementwise; int64 arrays that broadcast against the value (rank 0: one bound for all of it)."""
+    """low <= value <= high, elementwise; int64 arrays that broadcast against the value (rank 0: one bound for all)."""
 
     low: Bound
     high: Bound

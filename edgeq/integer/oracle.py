@@ -1,4 +1,4 @@
-"""Two executors that share no code with the reference: ONNX Runtime and ONNX's ReferenceEvaluator, both on the saved bytes.
+"""Two executors that share no code with the reference, on the saved bytes: ONNX Runtime, ONNX's ReferenceEvaluator.
 
 They know nothing of the `edgeq` domain but the function bodies in the file.
 """
@@ -59,7 +59,7 @@ def run_onnx(graph: IntegerGraph, inputs: Mapping[str, Array]) -> dict[str, Arra
 
 @cache
 def _integer_max_pool() -> type[Any]:
-    """MaxPool for the ReferenceEvaluator, whose own pads integers with NaN and fails. Window by window, from the definition."""
+    """MaxPool for the ReferenceEvaluator, whose own pads integers with NaN and fails. By the definition."""
     from onnx.reference.op_run import OpRun
 
     class MaxPool(OpRun):  # type: ignore[misc]  # onnx has no types
@@ -82,7 +82,7 @@ def _integer_max_pool() -> type[Any]:
                 taps = [[first[i] + k * dilations[i] for k in range(kernel_shape[i])] for i in (0, 1)]
                 rows, columns = ([t for t in taps[i] if 0 <= t < x.shape[2 + i]] for i in (0, 1))
                 if rows and columns:
-                    out[(..., *index)] = x[:, :, rows][..., columns].max(axis=(2, 3))
+                    out[:, :, index[0], index[1]] = x[:, :, rows][..., columns].max(axis=(2, 3))
             return (out,)
 
     return MaxPool

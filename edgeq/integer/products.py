@@ -1,7 +1,7 @@
 """Exact convolutions and matrix products in NumPy, on floating-point BLAS wherever the proven bound allows it.
 
-A sum of integer products is exact in float32 while Σ|w|·max|x| <= 2^24, and in float64 while it is <= 2^53, in any order of
-summation. That makes the reference about as fast as a float framework.
+A sum of integer products is exact in float32 while Σ|w|·max|x| <= 2^24, in float64 while it is <= 2^53, in any order
+of summation. That makes the reference about as fast as a float framework.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def windows(x: IntArray, kernel: Sequence[int], strides: Sequence[int], dilation
     span = [dilations[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
     view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(2, 3))
     view = view[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
-    return view.transpose(0, 1, 4, 5, 2, 3)
+    result: IntArray = view.transpose(0, 1, 4, 5, 2, 3)
+    return result
 
 
 def pad_image(x: IntArray, pads: Sequence[int]) -> IntArray:

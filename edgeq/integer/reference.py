@@ -79,4 +79,5 @@ def _output(name: str, values: Mapping[str, Array], constants: Mapping[str, Arra
     found = values.get(name, constants.get(name))
     if found is None:
         raise RunError("a graph output was not computed", where=name)
-    return np.ascontiguousarray(found).reshape(found.shape)
+    contiguous: Array = np.ascontiguousarray(found).reshape(found.shape)
+    return contiguous

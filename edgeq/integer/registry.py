@@ -1,6 +1,6 @@
-"""What an op of the integer graph is: schema, inference, reference, interval proof, function body; and the table of all ops.
+"""What an op of the integer graph is: schema, inference, reference, interval proof, function body; the table of ops.
 
-An op's file under `ops/` makes one `Op` and registers it. Everything else (builder, reference, oracle, proofs) works on the table.
+An op's file under `ops/` makes one `Op` and registers it. Builder, reference, oracle and proofs work on the table.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TensorType:
 
 @dataclass(frozen=True)
 class Input:
-    """One input of an op: its name, the dtypes it may have, its rank (None: any), whether it may be missing or must be constant."""
+    """One input of an op: name, dtypes it may have, rank (None: any), whether it may be missing or must be constant."""
 
     name: str
     dtypes: tuple[np.dtype[Any], ...] = ANY
@@ -59,7 +59,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute. kind: int, ints, string or dtype; default None means that a node must have it, unless `optional`."""
+    """One attribute. kind: int, ints, string or dtype; without a default a node must have it, unless `optional`."""
 
     name: str
     kind: str = "int"
@@ -71,8 +71,8 @@ class Attribute:
 class Call:
     """One use of an op: what inference and proofs look at.
 
-    types: per input, None where it is left out. constants: per input its value, None where it isn't known. attrs: complete,
-    dtype attributes as NumPy dtypes. outputs: how many outputs the node has.
+    types: per input, None where it is left out. constants: per input its value, None where it isn't known. attrs:
+    complete, dtype attributes as NumPy dtypes. outputs: how many outputs the node has.
     """
 
     op: str
@@ -180,7 +180,7 @@ def lookup(name: str, domain: str | None = None, where: str | None = None) -> Op
             if domain != DOMAIN
             else f"the edgeq domain has no op {name}",
             where=where,
-            hint="an integer graph holds only the ops of docs/integer-ops.md and the data movement ops of docs/architecture.md",
+            hint="docs/integer-ops.md and docs/architecture.md list the ops of an integer graph",
         )
     return op
 
@@ -241,7 +241,7 @@ def _integer(value: Any) -> int:
 
 
 def _dtype(value: Any) -> np.dtype[Any]:
-    dtype = np.dtype(value.numpy() if hasattr(value, "numpy") else value)
+    dtype: np.dtype[Any] = np.dtype(value.numpy() if hasattr(value, "numpy") else value)
     if dtype not in ONNX_CODES:
         raise ValueError(f"{dtype} is no type of an integer graph")
     return dtype

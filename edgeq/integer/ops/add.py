@@ -1,4 +1,7 @@
-"""Add: clamp(zero_point + (((a − za)·a_multiplier + (b − zb)·b_multiplier + 2^(shift−1)) >> shift)); Sub by a negative multiplier."""
+"""Add: clamp(zero_point + (((a − za)·a_multiplier + (b − zb)·b_multiplier + 2^(shift−1)) >> shift)).
+
+A negative multiplier makes it a subtraction.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from edgeq.integer.registry import S16, Input, Op, register
 
 
 def body(b: Body, x: str, w: str, bias: str) -> str:
-    """Two S8S8 convolutions: x = 256·high + low, low taken as (low − 128) with zero point −128, which is also its padding."""
+    """Two S8S8 convolutions: x = 256·high + low; low is (low − 128) with zero point −128, which also pads it."""
     high, low, low_zero = b.halves(b.wide(x))
     sums = b.join_halves(convolve(b, high, w, b.byte(b.constant(0))), convolve(b, low, w, low_zero))
     return b("Add", sums, bias)

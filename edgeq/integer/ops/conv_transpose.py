@@ -58,7 +58,7 @@ def infer(call: Call) -> list[TensorType]:
 
 
 def as_convolution(w: Array, group: int) -> Array:
-    """Weights [C, M/group, kh, kw] of a transposed convolution as those of the equal Conv: [M, C/group, kh, kw], turned."""
+    """Weights [C, M/group, kh, kw] of a transposed convolution as those of its Conv: [M, C/group, kh, kw], turned."""
     channels, per_out = w.shape[:2]
     grouped = w.reshape(group, channels // group, per_out, *w.shape[2:]).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(grouped.reshape(group * per_out, channels // group, *w.shape[2:])[:, :, ::-1, ::-1])

@@ -73,13 +73,14 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 
 def body(b: Body, left: str, right: str) -> str:
     """In int64; floor division as (v − mod(v, d)) / d with d > 0."""
-    n = b("Mul", b.offset(left, "a_zero_point"), b.attribute("multiplier"))
-    d = b("Mul", b.offset(right, "b_zero_point"), b.power(b.attribute("shift")))
-    n, d = b("Mul", n, b("Sign", d)), b("Abs", d)
-    twice = b("Max", b("Mul", d, b.constant(2)), b.constant(1))
+    # ONNX Runtime's Sign looks at the low 32 bits of an int64 only, so it may see nothing larger.
+    top, bottom = b.offset(left, "a_zero_point"), b.offset(right, "b_zero_point")
+    n = b("Mul", b("Mul", top, b.attribute("multiplier")), b("Sign", bottom))
+    d = b("Mul", b("Abs", bottom), b.power(b.attribute("shift")))
+    twice = b("Where", b("Equal", d, b.constant(0)), b.constant(1), b("Mul", d, b.constant(2)))
     quotient = b.floor_shift(b("Add", b("Mul", n, b.constant(2)), d), twice)
-    far = b("Mul", b("Sign", b("Mul", b.offset(left, "a_zero_point"), b.attribute("multiplier"))), b.constant(FAR))
-    return b.clamp(b("Where", b("Equal", d, b.constant(0)), far, quotient))
+    far = b("Mul", b("Sign", top), b.constant(FAR))
+    return b.clamp_wide(b("Where", b("Equal", d, b.constant(0)), far, quotient))
 
 
 OP = register(

@@ -1,4 +1,4 @@
-"""Gemm: matrix product of s8 activations by s8 weights, s32 out. acc[..., n] = Σ_k (x − x_zero_point)·w[k, n] + bias[n]."""
+"""Gemm: matrix product of s8 by s8 weights, s32 out. acc[..., n] = Σ_k (x − x_zero_point)·w[k, n] + bias[n]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GemmS16: matrix product of s16 activations (zero point 0) by s8 weights, s32 out. acc[..., n] = Σ_k x·w[k, n] + bias[n]."""
+"""GemmS16: matrix product of s16 (zero point 0) by s8 weights, s32 out. acc[..., n] = Σ_k x·w[k, n] + bias[n]."""
 
 from __future__ import annotations
 

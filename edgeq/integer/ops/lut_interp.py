@@ -1,6 +1,7 @@
 """LutInterp: a function of an s16 tensor as 513 points with linear interpolation (TOSA TABLE, 7 fraction bits).
 
-j = (x + 32768) >> 7; f = x & 127; v = table[j]·(128 − f) + table[j + 1]·f; clamp(zero_point + ((v + (2^shift >> 1)) >> shift)).
+j = (x + 32768) >> 7; f = x & 127; v = table[j]·(128 − f) + table[j + 1]·f;
+y = clamp(zero_point + ((v + (2^shift >> 1)) >> shift)).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Requantize: s32 accumulator to 8 or 16 bits, numerics form `single`.
 
-clamp(zero_point + ((acc·multiplier + 2^(shift−1)) >> shift)), product in 64 bits; multiplier in [2^30, 2^31), shift in [2, 62].
+clamp(zero_point + ((acc·multiplier + 2^(shift−1)) >> shift)), product in 64 bits; multiplier in [2^30, 2^31), shift in
+[2, 62].
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 
 def body(b: Body, acc: str, multiplier: str, shift: str) -> str:
     """In int64 throughout."""
-    return b.clamp(b.round_shift(b("Mul", b.wide(acc), b.wide(multiplier)), b.wide(shift)))
+    return b.clamp_wide(b.round_shift(b("Mul", b.wide(acc), b.wide(multiplier)), b.wide(shift)))
 
 
 OP = register(Op("Requantize", INPUTS, clamp_attributes(), infer, reference, interval, body, derive=derive_clamp))

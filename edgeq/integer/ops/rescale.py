@@ -1,4 +1,7 @@
-"""Rescale: a small integer to another scale. clamp(zero_point + (((x − x_zero_point)·multiplier + 2^(shift−1)) >> shift)), 64-bit product."""
+"""Rescale: a small integer to another scale, 64-bit product.
+
+clamp(zero_point + (((x − x_zero_point)·multiplier + (2^shift >> 1)) >> shift)).
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 def body(b: Body, x: str) -> str:
     """In int64 throughout."""
     product = b("Mul", b.offset(x, "x_zero_point"), b.attribute("multiplier"))
-    return b.clamp(b.round_shift(product, b.attribute("shift")))
+    return b.clamp_wide(b.round_shift(product, b.attribute("shift")))
 
 
 OP = register(

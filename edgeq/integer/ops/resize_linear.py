@@ -1,4 +1,4 @@
-"""ResizeLinear: bilinear resize of [N, C, H, W] with 11-bit weights and one rounding; taps of `interpolation.axis_weights`.
+"""ResizeLinear: bilinear resize of [N, C, H, W], 11-bit weights, one rounding; taps of `interpolation.axis_weights`.
 
 top = (2048 − wx)·x[y0, x0] + wx·x[y0, x1], bottom alike in row y1; y = ((2048 − wy)·top + wy·bottom + 2^21) >> 22.
 32 bits for 8-bit inputs, 64 for s16.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.integer.arithmetic import round_shift
-from edgeq.integer.body import INT64, Body, Ref
+from edgeq.integer.body import INT64, STRING, Body, Ref
 from edgeq.integer.interpolation import COORDINATE_MODES, WEIGHT_BITS, axis_weights
 from edgeq.integer.intervals import Interval
 from edgeq.integer.registry import SMALL, Attribute, Call, Input, Op, TensorType, check_range, register
@@ -49,11 +49,14 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 
 def _ratio(b: Body, size_in: str, size_out: str) -> tuple[str, str, str]:
     """(a, b, d) of interpolation.source_ratio, chosen by the mode; int64 scalars."""
-    mode = b("Constant", value_string=Ref("mode", 3))
+    # One array holds the mode and all names, for the ReferenceEvaluator compares strings of equal storage only.
+    mode = b("Unsqueeze", b("Constant", value_string=Ref("mode", STRING)), b.vector(0))
+    strings = b("Concat", mode, b("Constant", value_strings=list(COORDINATE_MODES)), axis=0)
     single = b("Equal", size_out, b.constant(1))
 
     def chosen(name: str) -> str:
-        return b("Equal", mode, b("Constant", value_string=name))
+        place = b.vector(1 + COORDINATE_MODES.index(name))
+        return b("Squeeze", b("Equal", b("Gather", strings, b.vector(0)), b("Gather", strings, place)))
 
     zero, one, two = b.constant(0), b.constant(1), b.constant(2)
     corners, plain = chosen("align_corners"), chosen("asymmetric")

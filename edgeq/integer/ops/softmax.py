@@ -70,7 +70,7 @@ def reference(
 
 
 def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
-    """The three places that depend on constants, in unsigned 32 bits; the others are bounded by construction (exp2.py)."""
+    """What depends on the constants, in unsigned 32 bits; the rest is bounded by construction (exp2.py)."""
     a, unsigned = call.attrs, 2**32 - 1
     first = a["limit"] + ((1 << a["pre_shift"]) >> 1)
     require(Interval.of(0, first), call.where, "the difference plus its rounding", 0, unsigned)
@@ -86,7 +86,7 @@ def _powers(b: Body, x: str, axis: str) -> str:
     """e of every element, Q(sum_bits)."""
     wide = b.wide(x)
     below = b("Sub", b("ReduceMax", wide, axis, keepdims=1), wide)
-    d = b("Min", below, b.attribute("limit"))
+    d = b.least(below, b.attribute("limit"))
     a = b.round_shift(d, b.attribute("pre_shift"))
     scaled = b.round_shift(b("Mul", a, b.attribute("multiplier")), b.attribute("shift"))
     t = b("Min", scaled, b.constant(T_MAX))

@@ -1,4 +1,4 @@
-"""The data movement ops of the standard ONNX domain that an integer graph may hold, on integers. Importing registers them."""
+"""The standard ONNX ops that an integer graph may hold: data movement, on integers. Importing registers them."""
 
 from edgeq.integer.ops.standard import (
     arg_max,

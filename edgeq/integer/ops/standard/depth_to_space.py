@@ -1,4 +1,7 @@
-"""DepthToSpace: [N, C·b², H, W] -> [N, C, H·b, W·b]; mode DCR (block offset outermost in the channels) or CRD (channel outermost)."""
+"""DepthToSpace: [N, C·b², H, W] -> [N, C, H·b, W·b].
+
+mode DCR: the block offset is outermost in the channels; CRD: the channel is.
+"""
 
 from __future__ import annotations
 

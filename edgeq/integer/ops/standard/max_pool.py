@@ -46,7 +46,7 @@ def reference(
     around = ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3]))
     image = np.pad(x, around, constant_values=np.iinfo(x.dtype).min)
     taps = windows(image, kernel_shape, strides, dilations)
-    result = taps[:, :, 0, 0].copy()
+    result: Array = taps[:, :, 0, 0].copy()
     for i in range(kernel_shape[0]):
         for j in range(kernel_shape[1]):
             np.maximum(result, taps[:, :, i, j], out=result)

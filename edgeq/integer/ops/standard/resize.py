@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.integer.interpolation import NEAREST_COORDINATES, NEAREST_MODES, nearest_indices, nearest_is_exact
+from edgeq.integer.interpolation import COORDINATE_MODES, NEAREST_MODES, nearest_indices, nearest_is_exact
 from edgeq.integer.ops.standard.common import Array, indices, standard
 from edgeq.integer.registry import BYTE, Attribute, Call, Input, TensorType
 
@@ -25,7 +25,7 @@ def infer(call: Call) -> list[TensorType]:
     coordinates, nearest = a["coordinate_transformation_mode"], a["nearest_mode"]
     if a["mode"] != "nearest":
         raise call.fail(f"mode is {a['mode']!r}", "linear resizing is the op ResizeLinear of the domain edgeq")
-    if coordinates not in NEAREST_COORDINATES or nearest not in NEAREST_MODES:
+    if coordinates not in COORDINATE_MODES or nearest not in NEAREST_MODES:
         raise call.fail(f"coordinate_transformation_mode {coordinates!r} or nearest_mode {nearest!r} is not supported")
     scales = call.constant(2) if call.has(2) else None
     sizes = call.constant(3) if call.has(3) else None
