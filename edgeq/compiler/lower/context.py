@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -129,6 +130,18 @@ class Lowering:
             view = self._allocate_plain(value, like)
         self.views[value] = view
         return view
+
+    @contextmanager
+    def stored_like(self, value: ir.Value, source: View) -> Iterator[View]:
+        """Where an op that only picks elements writes: in the stored form of `source`, converted afterwards if need be."""
+        out = self.output(value, source)
+        if out.bias == source.bias:
+            yield out
+            return
+        order = NHWC if len(out.shape) == 4 else tuple(range(len(out.shape)))
+        same = self.allocate(f"{value.name} stored", out.shape, source.dtype, source.bias, order)
+        yield same
+        self.copy(same, out)
 
     def _allocate_plain(self, value: ir.Value, like: View | None) -> View:
         shape = shape_of(value)

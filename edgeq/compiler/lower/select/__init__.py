@@ -11,6 +11,7 @@ from edgeq.compiler.lower.select import (
     elementwise,
     matmul,
     movement,
+    pooling,
 )
 
 Handler = Callable[[Lowering, Group], None]
@@ -21,4 +22,5 @@ HANDLERS: dict[str, Handler] = {
     **elementwise.HANDLERS,
     **matmul.HANDLERS,
     **movement.HANDLERS,
+    **pooling.HANDLERS,
 }
