@@ -60,7 +60,7 @@ class DepthwiseSpec(KernelSpec):
             raise CompileError(
                 "a depthwise convolution's images contradict each other",
                 where=f"input {self.x}, output {self.y}",
-                why=f"the output needs {rows}×{columns} padded pixels of the same batch, and a multiple of the channels",
+                why=f"the output needs {rows}×{columns} padded pixels of the same batch, a multiple of the channels",
             )
 
     @property

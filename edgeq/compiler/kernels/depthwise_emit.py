@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeq.compiler.kernels import tir
 from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, Image
 from edgeq.compiler.kernels.depthwise_plan import Chunks, Entry, Plan
 from edgeq.compiler.kernels.epilogue import parameter_words
-from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter
+from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter, store_lanes
 from edgeq.compiler.kernels.tir import Expr, T
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def emit(spec: DepthwiseSpec, target: Target) -> Any:
     parameters.append(("y", spec.y_dtype, spec.y.elements))
     with tir.kernel(spec.symbol(target), parameters) as (result, t0, t1, buffers):
         named = {name: buffer for (name, _, _), buffer in zip(parameters, buffers, strict=True)}
-        epilogue = EpilogueEmitter(
+        epilogue = _ReorderingEmitter(
             spec.epilogue, target, layout, named["params"], table=named.get("table"), residual=named.get("residual")
         )
         _Writer(plan, epilogue, named).tasks(t0, t1)
@@ -46,10 +48,41 @@ def _readable(image: Image, dtype: str) -> int:
     return image.elements + SLACK_BYTES // DTYPE_BYTES[dtype]
 
 
+class _ReorderingEmitter(EpilogueEmitter):
+    """An epilogue whose order isn't the channels' order: one shuffle in front of the store mends it."""
+
+    def write_channels(
+        self,
+        acc: list[Expr],
+        position: Expr,
+        out: Expr,
+        index: Expr,
+        count: int,
+        residual_index: Expr | None,
+        channels: np.ndarray,
+    ) -> None:
+        """As `write`, where place p of the epilogue's order holds channel channels[p] of the chunk."""
+        if (channels == np.arange(len(channels))).all():
+            self.write(acc, position, out, index, count, residual_index=residual_index)
+            return
+        lanes, parts, done = self.isa.lanes, [], 0
+        other = None if residual_index is None else tir.bind(tir.vload(self.residual, residual_index, len(channels)))
+        if self.epilogue.form == "none":
+            places = np.array(self.isa.order(len(acc)))
+            parts, channels = [tir.bind(register) for register in acc], channels[places]
+        else:
+            for group in self.isa.groups(len(acc)):
+                place = slice(done * lanes, (done + group) * lanes)
+                picked = None if other is None else tir.shuffle([other], channels[place])
+                parts.append(tir.bind(self.finish(acc[done : done + group], position + done * lanes, count, picked)))
+                done += group
+        store_lanes(out, index, tir.shuffle(parts, np.argsort(channels)), count)
+
+
 class _Writer:
     """Writes loops over tasks, tiles of rows, chunks of channels and tiles of columns, and what is inside."""
 
-    def __init__(self, plan: Plan, epilogue: EpilogueEmitter, buffers: dict[str, Expr]) -> None:
+    def __init__(self, plan: Plan, epilogue: _ReorderingEmitter, buffers: dict[str, Expr]) -> None:
         self.plan, self.geometry, self.product = plan, plan.geometry, plan.product
         self.epilogue, self.buffers = epilogue, buffers
 
@@ -134,8 +167,9 @@ class _Tile:
             if r is not None and g.residual is not None:
                 residual = r + (row * g.residual.row + column * g.residual.column)
             place = y + (row * g.y.row + column * g.y.column)
-            self.epilogue.write(
-                acc, self.position, self.buffers["y"], place, self.chunks.valid, residual_index=residual
+            channels = self.product.channels(self.chunks.width)
+            self.epilogue.write_channels(
+                acc, self.position, self.buffers["y"], place, self.chunks.valid, residual, channels
             )
 
     def _unrolled(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from edgeq.compiler.kernels.depthwise import DepthwiseSpec
     from edgeq.compiler.kernels.depthwise_products import DepthwiseProduct
 
-UNROLLED_STEPS = 224  # product instructions of a tile that is written out; larger kernels loop over their taps
+UNROLLED_TAPS = 49  # larger kernels loop over their taps
+UNROLLED_STEPS = 224  # product instructions of a tile that is written out
 ARRANGING = 2.5  # what loading and arranging one register of taps costs, in product instructions
 FEW_ROWS = 16  # up to here a task has two rows, above four
 FINISHING = 6.0  # what starting, requantizing and storing one register costs
@@ -166,7 +167,8 @@ class Plan:
         chunks = _chunks(geometry, product.widths)
         registers = chunks[0].width // product.lanes
         best: tuple[float, int, int] | None = None
-        for rows in (1, 2, 4) if product.shares_rows else (1,):
+        small = geometry.kh * geometry.kw <= UNROLLED_TAPS
+        for rows in ((1, 2, 4) if product.shares_rows else (1,)) if small else ():
             if rows > min(geometry.rows, geometry.task_rows) or (rows > 1 and geometry.stride_h % geometry.dilation_h):
                 continue
             for columns in range(1, geometry.columns + 1):
@@ -247,7 +249,7 @@ class Plan:
         for chunks in self.chunks:
             for k in range(chunks.count if chunks.block_step else 1):
                 start = chunks.first + k * chunks.step
-                lanes = np.arange(chunks.width) + start
+                lanes = self.product.channels(chunks.width) + start
                 end = chunks.first + chunks.step * k + (chunks.width if self.geometry.flat else chunks.valid)
                 lanes = np.where(lanes < end, lanes, -1)
                 result.append((np.where(lanes < 0, -1, lanes % self.geometry.period), chunks.width))

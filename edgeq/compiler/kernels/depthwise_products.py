@@ -57,6 +57,10 @@ class DepthwiseProduct(Protocol):
     @property
     def lowest_weight(self) -> int: ...
 
+    def channels(self, width: int) -> np.ndarray:
+        """Channel of a chunk at each place of the epilogue's order; where they differ, the store reorders."""
+        ...
+
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Weights of one column's group as `accumulate` reads them.
 
@@ -98,7 +102,7 @@ class Interleaved:
     arranging, and those of the next output row too: their weights are the same, one position further down.
 
     With as many registers as the group has taps, unpacks alone interleave them; fewer registers start from taps widened
-    and joined by shifts, so that channels always come in the epilogue's pack order.
+    and joined by shifts, so that two registers always come in the epilogue's pack order.
 
     Attributes:
         dtype: activations as stored.
@@ -130,6 +134,12 @@ class Interleaved:
     @property
     def lowest_weight(self) -> int:
         return -128
+
+    def channels(self, width: int) -> np.ndarray:
+        if width // self.lanes < 4 or self.lanes == 4:
+            return np.arange(width)
+        # Unpacks of bytes take eight channels of every 128-bit lane; what narrows registers in pairs takes 32 in a row.
+        return np.arange(width).reshape(-1, 2, 8).swapaxes(0, 1).reshape(-1)
 
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         dtype = np.int8 if self.group == 4 else np.int16
@@ -164,23 +174,12 @@ class Interleaved:
                 if tap is None:
                     continue
                 value = self._element(tap, width)
-                if step == 1:
-                    value = self._by_pairs(value, width)
                 if step > 1:
                     value = tir.cast(f"{wide}x{width}", value)
                     value = value << tir.broadcast(tir.const(bits * k, wide), width) if k else value
                 joined = value if joined is None else joined | value
             vectors.append(tir.broadcast(tir.const(0, wide), width) if joined is None else tir.bind(joined))
         return vectors
-
-    def _by_pairs(self, value: Expr, width: int) -> Expr:
-        """Eight channels of each half side by side, so that unpacks end in pack order, which pairs registers."""
-        from edgeq.compiler.kernels import tir
-
-        if width != 64:
-            return value
-        picks = [half + k for start in range(0, 32, 8) for half in (start, start + 32) for k in range(8)]
-        return tir.shuffle([tir.bind(value)], picks)
 
     def _element(self, tap: Expr, width: int) -> Expr:
         """The bits of one tap's channels as unsigned elements of the group's size."""
@@ -252,6 +251,9 @@ class Widening:
     @property
     def lowest_weight(self) -> int:
         return -127 if self.dtype == "s8" else -128
+
+    def channels(self, width: int) -> np.ndarray:
+        return np.arange(width)
 
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         return taps[:, order.reshape(-1)].astype(np.int8 if self.dtype == "s8" else np.int16).reshape(-1)

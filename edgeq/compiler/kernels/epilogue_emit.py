@@ -93,8 +93,11 @@ class EpilogueEmitter:
             if self.epilogue.form == "none":
                 self._store_raw(registers, out, index + offset, valid)
             else:
-                place = None if residual_index is None else residual_index + offset
-                self._finish(self._requantize(registers, position + offset), out, index + offset, valid, place)
+                other = None
+                if residual_index is not None:
+                    other = tir.vload(self.residual, residual_index + offset, group * lanes)
+                value = self.finish(registers, position + offset, valid, other)
+                store_lanes(out, index + offset, value, valid)
             done += group
 
     def _store_raw(self, registers: list[Expr], out: Expr, index: Expr | int, count: int) -> None:
@@ -159,9 +162,17 @@ class EpilogueEmitter:
             value = self.isa.smin(value, self.isa.splat(high, "int16", lanes_of(value)))
         return value
 
-    def _finish(self, value: Expr, out: Expr, index: Expr | int, count: int, residual_index: Expr | int | None) -> None:
+    def finish(self, registers: list[Expr], position: Expr | int, count: int, other: Expr | None) -> Expr:
+        """One group of registers -> lanes as they are stored, in natural order of the layout.
+
+        Args:
+            registers, position: as for `write`, one of the instruction set's groups.
+            count: lanes that matter.
+            other: the residual's lanes.
+        """
         e = self.epilogue
         wide = e.dtype == "s16"
+        value = self._requantize(registers, position)
         if e.lut:
             value = self._map(self.isa.saturate8(value, e.dtype == "u8"), count)
         if e.residual is not None:
@@ -170,10 +181,10 @@ class EpilogueEmitter:
             elif not wide:
                 # A clamp to the dtype's full range was left to the narrowing, which comes later now.
                 value = self._clamp_full(value)
-            value = self._add_residual(tir.bind(value), residual_index)
+            value = self._add_residual(tir.bind(value), other)
         if not wide and not (e.lut and e.residual is None):
             value = self.isa.saturate8(value, e.dtype == "u8")
-        store_lanes(out, index, value, count)
+        return value
 
     def _clamp_full(self, value: Expr) -> Expr:
         e, lanes = self.epilogue, lanes_of(value)
@@ -199,12 +210,11 @@ class EpilogueEmitter:
             tir.store(bytes_out, i, tir.load(self.table, tir.cast("int32", tir.load(bytes_in, i))))
         return tir.vload(bytes_out, 0, lanes)
 
-    def _add_residual(self, value: Expr, residual_index: Expr | int | None) -> Expr:
-        """s16 lanes plus the second operand, rescaled, clamped: s16 lanes."""
+    def _add_residual(self, value: Expr, other: Expr | None) -> Expr:
+        """s16 lanes plus the second operand's, rescaled, clamped: s16 lanes."""
         r, isa, lanes = self.epilogue.residual, self.isa, lanes_of(value)
         assert r is not None
-        assert residual_index is not None
-        other = tir.vload(self.residual, residual_index, lanes)
+        assert other is not None
         if r.dtype != "s16":
             other = tir.cast(f"int16x{lanes}", other)
         constant, zero_point = residual_constants(self.epilogue, r)
