@@ -24,6 +24,7 @@ from edgeq.frontend.passes.freeze_shapes import FreezeShapes
 from edgeq.frontend.passes.fuse_unary import FuseUnary
 from edgeq.frontend.passes.lift_1d import Lift1d
 from edgeq.frontend.passes.name_nodes import NameNodes
+from edgeq.frontend.passes.quantized_constants import QuantizedConstants
 from edgeq.frontend.passes.raise_opset import RaiseOpset
 from edgeq.frontend.passes.rewrite import Rewrite
 from edgeq.frontend.passes.settle_ceil_mode import SettleCeilMode
@@ -99,6 +100,7 @@ def _clean_up() -> PassManager:
 
 def _reshape_the_graph(notes: list[str]) -> Sequential:
     return Sequential(
+        QuantizedConstants(),
         TakeOffQdq(notes),
         stock.RemoveUnusedNodesPass(),
         ExplicitWindows(),

@@ -161,3 +161,51 @@ def test_metadata_survives_fusion(tmp_path):
     assert ops(graph) == {"Conv": 1, "Unary": 1}
     scales = [node.outputs[0].metadata_props["edgeq.scale"] for node in graph.nodes]
     assert scales == [repr(float(S)), repr(float(np.float32(0.1)))]
+
+
+RELU = """g (float[1,3,4,4] x) => (float[1,5,2,2] y) {{
+    c = Conv(x, w)  {relu} q = QuantizeLinear({name}, s, z)  d = DequantizeLinear(q, s, z)
+    {then} }}"""
+
+
+@pytest.mark.parametrize(
+    ("zero", "low", "high"), [(np.uint8(0), 0.0, 12.75), (np.int8(-128), 0.0, 12.75), (np.int8(127), -12.75, 0.0)]
+)
+def test_a_grid_that_ends_at_zero_is_a_clamp(tmp_path, zero, low, high):
+    """Quantizers drop the Relu in front of a grid without negative numbers."""
+    text = RELU.format(relu="", name="c", then="y = Tanh(d)")
+    proto = model(text, w=weights(5, 3, 3, 3), s=S, z=zero)
+    graph = load(proto, tmp_path)
+    assert [node.op_type for node in graph.nodes] == ["Conv", "Clip", "Tanh"]
+    clip = graph.nodes[1]
+    np.testing.assert_allclose([value.const_value.numpy() for value in clip.inputs[1:]], [low, high], rtol=1e-6)
+    assert clip.outputs[0].metadata_props["edgeq.zero_point"] == str(zero)
+    feeds = random_feeds(graph)
+    np.testing.assert_allclose(graph.run(feeds)["y"], original(proto.SerializeToString(), feeds)["y"], atol=0.03)
+
+
+@pytest.mark.parametrize("relu", ["r = Relu(c)", "r = Sigmoid(c)", "a = Relu(c)  r = MaxPool<kernel_shape=[1,1]>(a)"])
+def test_no_clamp_where_nothing_is_negative(tmp_path, relu):
+    text = RELU.format(relu=relu, name="r", then="y = Tanh(d)")
+    graph = load(model(text, w=weights(5, 3, 3, 3), s=S, z=np.uint8(0)), tmp_path)
+    assert "Clip" not in ops(graph)
+
+
+def test_clamps_are_not_repeated_behind_data_movement(tmp_path):
+    text = RELU.format(
+        relu="", name="c",
+        then="""p = Transpose<perm=[0,1,3,2]>(d)  e = QuantizeLinear(p, s, z)  f = DequantizeLinear(e, s, z)
+                t = Concat<axis=1>(f, d)  h = QuantizeLinear(t, s, z)  k = DequantizeLinear(h, s, z)
+                y = Slice(k, from, to, axis)""",
+    )  # fmt: skip
+    proto = model(text, w=weights(5, 3, 3, 3), s=S, z=np.uint8(0), **{"from": np.array([5]), "to": np.array([10]),
+                  "axis": np.array([1])})  # fmt: skip
+    assert ops(load(proto, tmp_path))["Clip"] == 1
+
+
+def test_a_quantized_input_needs_no_clamp(tmp_path):
+    text = """g (float[1,4] x) => (float[1,4] y) {
+        q = QuantizeLinear(x, s)  d = DequantizeLinear(q, s)  y = Tanh(d) }"""
+    graph = load(model(text, s=S), tmp_path)
+    assert ops(graph) == {"Tanh": 1}
+    assert said(graph, "x") == (repr(float(S)), "0", "uint8")

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.frontend.arrays import Array
-from edgeq.frontend.editing import NodePass, constant, initializer, is_op, only_use, supersede
-from edgeq.frontend.weights import quantized, weight_array
+from edgeq.frontend.editing import NodePass, constant, initializer, is_op, make_node, only_use, static_shape, supersede
 
 SCALE_KEY, ZERO_POINT_KEY, DTYPE_KEY = "edgeq.scale", "edgeq.zero_point", "edgeq.dtype"
-_WEIGHT_READERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_NEVER_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Sqrt", "Softplus")
+_KEEP_SIGN = (
+    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Reshape", "Transpose", "Flatten", "Squeeze",
+    "Unsqueeze", "Slice", "Split", "Resize", "DepthToSpace", "SpaceToDepth", "Concat", "ReduceMean", "ReduceMax",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a Q or DQ says about a tensor: real = scale · (q − zero_point)."""
+
+    scale: float
+    zero_point: int
+    dtype: str
+
+    def limits(self) -> tuple[float, float]:
+        """The smallest and largest real number on the grid."""
+        integers = np.iinfo(self.dtype)
+        return self.scale * (integers.min - self.zero_point), self.scale * (integers.max - self.zero_point)
+
+    def props(self) -> dict[str, str]:
+        """As metadata of a value."""
+        return {SCALE_KEY: repr(self.scale), ZERO_POINT_KEY: str(self.zero_point), DTYPE_KEY: self.dtype}
 
 
 class TakeOffQdq(NodePass):
-    """The float graph computes in float; what the file said about grids is metadata.
+    """The float graph computes in float; what the file said about grids is metadata (constants are done before).
 
     - x → Q → DQ: readers read x, which gets `edgeq.scale`, `edgeq.zero_point` (decimal) and `edgeq.dtype`
-      ("int8" …) in its metadata. A Clip between the two (narrow ranges) goes with them.
+      ("int8" …) in its metadata. A Clip of the integers between the two goes with them.
+    - where the grid ends at zero, it stood for a ReLU: exporters drop a Relu or Clip that saturation does anyway.
+      A Clip to the grid's limits takes its place, unless x can't be negative.
     - a graph input that only DQ reads, or an output that Q writes, becomes float, with the same metadata.
-    - weights: Q of a constant is computed; the DequantizeLinear on the integers stays in front of Conv,
-      ConvTranspose, MatMul and Gemm. Any other dequantized constant (biases, tables) becomes float.
 
     Args:
         notes: gets a sentence for each decision a person should know.
@@ -32,17 +54,28 @@ class TakeOffQdq(NodePass):
 
     def visit(self, graph: ir.Graph, node: ir.Node) -> bool:
         """Look at one node."""
-        if is_op(node, "QuantizeLinear"):
-            return _quantize_constant(graph, node) or self._quantized_output(graph, node)
-        if is_op(node, "Clip"):
-            return _clip_constant(graph, node)
-        if is_op(node, "DequantizeLinear"):
+        if is_op(node, "QuantizeLinear") and constant(node.inputs[0]) is None:
+            self._keep_clamp(graph, node)
+            return self._quantized_output(graph, node)
+        if is_op(node, "DequantizeLinear") and constant(node.inputs[0]) is None:
             return self._dequantize(graph, node)
         return False
 
+    @staticmethod
+    def _keep_clamp(graph: ir.Graph, node: ir.Node) -> None:
+        grid, value = _grid(node), node.inputs[0]
+        if grid is None or value is None or value.producer() is None:
+            return
+        low, high = grid.limits()
+        if low < 0 < high or (low >= 0 and _never_negative(value)):
+            return
+        name = f"{node.name}.clamp"
+        limits = [initializer(graph, f"{name}.{k}", np.array(v, np.float32)) for k, v in (("low", low), ("high", high))]
+        clip = make_node("Clip", [value, *limits], name=name, shape=static_shape(value), dtype=value.dtype)
+        graph.insert_before(node, [clip])
+        node.replace_input_with(0, clip.outputs[0])
+
     def _dequantize(self, graph: ir.Graph, node: ir.Node) -> bool:
-        if constant(node.inputs[0]) is not None:
-            return _dequantize_constant(graph, node)
         source = node.inputs[0]
         assert source is not None
         if source.is_graph_input():
@@ -54,7 +87,7 @@ class TakeOffQdq(NodePass):
             return False
         original = quantize.inputs[0]
         self._remember(original, node)
-        return supersede_reader(graph, node, original)
+        return _read_original(graph, node, original)
 
     def _quantized_input(self, graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
         if only_use(source) is not node:
@@ -74,80 +107,55 @@ class TakeOffQdq(NodePass):
         return supersede(graph, node, source)
 
     def _remember(self, value: ir.Value, node: ir.Node) -> None:
-        scale, zero_point = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        if scale is None or scale.size != 1:
+        grid = _grid(node)
+        if grid is None:
             self.notes.append(f"The scale of '{value.name}' is not one constant number; it is calibrated instead.")
             return
-        said = {
-            SCALE_KEY: repr(float(scale.reshape(()))),
-            ZERO_POINT_KEY: str(0 if zero_point is None else int(zero_point.reshape(()))),
-            DTYPE_KEY: "uint8" if zero_point is None else str(zero_point.dtype),
-        }
-        if SCALE_KEY in value.metadata_props and any(value.metadata_props[key] != said[key] for key in said):
+        known = {key: value.metadata_props[key] for key in grid.props() if key in value.metadata_props}
+        if known and known != grid.props():
             self.notes.append(f"'{value.name}' is quantized in two ways in the file; the first one is kept.")
             return
-        value.metadata_props.update(said)
+        value.metadata_props.update(grid.props())
 
 
-def supersede_reader(graph: ir.Graph, node: ir.Node, original: ir.Value) -> bool:
+def _grid(node: ir.Node) -> Grid | None:
+    """The grid of a Q or DQ node, None if it isn't one constant scale for the whole tensor."""
+    scale = constant(node.inputs[1])
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    zero_point = np.zeros((), np.uint8) if given is None else constant(given)
+    if scale is None or scale.size != 1 or zero_point is None or zero_point.dtype.kind not in "iu":
+        return None
+    return Grid(float(scale.reshape(())), int(zero_point.reshape(())), str(zero_point.dtype))
+
+
+def _never_negative(value: ir.Value | None) -> bool:
+    """True if the op that makes the value (through pools and data movement) can't make a negative number."""
+    seen: set[ir.Node] = set()
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        node = None if value is None else value.producer()
+        while node is not None and is_op(node, "QuantizeLinear", "DequantizeLinear"):
+            node = None if node.inputs[0] is None else node.inputs[0].producer()
+        if node in seen:
+            continue
+        if node is None or not is_op(node, *_NEVER_NEGATIVE, *_KEEP_SIGN, "Clip"):
+            return False
+        seen.add(node)
+        if is_op(node, "Clip"):
+            low = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+            if low is None or low < 0:
+                return False
+        elif not is_op(node, *_NEVER_NEGATIVE):
+            stack += node.inputs if is_op(node, "Concat") else node.inputs[:1]
+    return True
+
+
+def _read_original(graph: ir.Graph, node: ir.Node, original: ir.Value) -> bool:
     """Let the readers of a DQ read what its Q read, which keeps its own name unless the DQ is a graph output."""
     output = node.outputs[0]
     if output.is_graph_output():
-        if original.producer() is None or original.is_graph_output():
-            return False
         return supersede(graph, node, original)
     output.replace_all_uses_with(original)
     graph.remove(node, safe=True)
-    return True
-
-
-def _quantize_constant(graph: ir.Graph, node: ir.Node) -> bool:
-    x, scale = constant(node.inputs[0]), constant(node.inputs[1])
-    zero_point: Array | None = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
-    if x is None or scale is None or zero_point is None or node.outputs[0].is_graph_output():
-        return False
-    if zero_point.dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
-        return False
-    shape = [1] * x.ndim
-    if scale.size > 1:
-        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-        shape[axis] = scale.size
-    # ONNX divides in float32 and rounds half to even.
-    q = np.rint(x.astype(np.float32) / scale.astype(np.float32).reshape(shape)) + zero_point.reshape(shape)
-    limits = np.iinfo(zero_point.dtype)
-    array = np.clip(q, limits.min, limits.max).astype(zero_point.dtype)
-    node.outputs[0].replace_all_uses_with(initializer(graph, f"{node.inputs[0].name}.quantized", array))
-    graph.remove(node, safe=True)
-    return True
-
-
-def _clip_constant(graph: ir.Graph, node: ir.Node) -> bool:
-    """Quantized weights of a narrow range: the Clip behind their Q."""
-    q = constant(node.inputs[0])
-    limits = [constant(value) for value in node.inputs[1:] if value is not None]
-    if q is None or q.dtype.kind not in "iu" or any(limit is None for limit in limits):
-        return False
-    low = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    high = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    clipped = q if low is None else np.maximum(q, low)
-    clipped = clipped if high is None else np.minimum(clipped, high)
-    node.outputs[0].replace_all_uses_with(initializer(graph, f"{node.inputs[0].name}.narrow", clipped))
-    graph.remove(node, safe=True)
-    return True
-
-
-def _dequantize_constant(graph: ir.Graph, node: ir.Node) -> bool:
-    output = node.outputs[0]
-    readers = [(use.node, use.idx) for use in output.uses()]
-    if readers and all(is_op(reader, *_WEIGHT_READERS) and index == 1 for reader, index in readers):
-        return False
-    array = weight_array(output)
-    if quantized(output) is None or array is None or output.is_graph_output():
-        return False
-    dense = initializer(graph, f"{node.inputs[0].name}.dequantized", array.astype(np.float32))
-    for reader, index in readers:
-        if not (is_op(reader, *_WEIGHT_READERS) and index == 1):
-            reader.replace_input_with(index, dense)
-    if not output.uses():
-        graph.remove(node, safe=True)
     return True
