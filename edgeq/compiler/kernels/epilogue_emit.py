@@ -94,7 +94,7 @@ class EpilogueEmitter:
                 self._store_raw(registers, out, index + offset, valid)
             else:
                 other = None
-                if residual_index is not None:
+                if self.epilogue.residual is not None and residual_index is not None:
                     other = tir.vload(self.residual, residual_index + offset, group * lanes)
                 value = self.finish(registers, position + offset, valid, other)
                 store_lanes(out, index + offset, value, valid)
