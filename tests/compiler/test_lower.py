@@ -132,7 +132,37 @@ def transposed(m: Layers) -> list[ir.Value]:
     bias = np.zeros((1, 8, 1, 1), np.int32)
     geometry = {"strides": [2, 3], "pads": [1, 0, 1, 2], "output_padding": [1, 0], "x_zero_point": -3}
     acc = m.emit("ConvTranspose", m.conv(x, 6, 1), m.weights(6, 8, 3, 3), bias, **geometry)
-    return [m.conv(m.narrow(acc, (1, 8, 1, 1), 20), 4, 3)]
+    return [m.conv(m.narrow(acc, (1, 8, 1, 1), 20_000), 4, 3)]
+
+
+def pools(m: Layers) -> list[ir.Value]:
+    x = m.input(1, 8, 11, 10)
+    y = m.conv(x, 16, 3)
+    top = m.emit("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    large = m.emit("MaxPool", y, kernel_shape=[5, 5], strides=[1, 1], pads=[2, 2, 2, 2])
+    total = m.emit("SumPool", large, kernel_shape=[11, 10], strides=[1, 1], pads=[0, 0, 0, 0], x_zero_point=-3)
+    return [m.conv(top, 8, 3), m.narrow(total, (1, 1, 1, 1), 400)]
+
+
+def resized(m: Layers) -> list[ir.Value]:
+    """Twice as large into a concatenation; and by a factor that isn't whole."""
+    x = m.input(1, 8, 6, 6)
+    small = m.conv(x, 8, 3, stride=2)
+    none = m.builder.constant(np.zeros(0, np.float32))
+    modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    big = m.emit("Resize", small, none, np.array([1, 1, 2, 2], np.float32), **modes)
+    odd = m.emit("Resize", small, none, none, np.array([1, 8, 5, 7]), **modes)
+    return [m.conv(m.emit("Concat", big, m.conv(x, 4, 1), axis=1), 8, 3), odd]
+
+
+def products(m: Layers) -> list[ir.Value]:
+    """Squeeze and excite: a product with one value for each channel."""
+    x = m.input(1, 16, 5, 5)
+    y = m.conv(x, 16, 3)
+    total = m.emit("SumPool", y, kernel_shape=[5, 5], strides=[1, 1], pads=[0, 0, 0, 0], x_zero_point=-3)
+    gate = m.conv(m.narrow(total, (1, 1, 1, 1), 400), 16, 1)
+    acc = m.emit("Mul", y, gate, a_zero_point=-3, b_zero_point=-3)
+    return [m.conv(m.narrow(acc, (1, 1, 1, 1), 1600), 8, 1)]
 
 
 GRAPHS: dict[str, Callable[[Layers], list[ir.Value]]] = {
@@ -140,7 +170,7 @@ GRAPHS: dict[str, Callable[[Layers], list[ir.Value]]] = {
     for f in (
         residual_block, concat_with_halo, nested_concats, focus, detection_head, shuffled_channels, depth_and_space,
         several_ends, split_and_gather, explicit_pad, batch_of_two, dilated_and_grouped, broadcast_add, token_rows,
-        transposed,
+        transposed, pools, resized, products,
     )
 }  # fmt: skip
 

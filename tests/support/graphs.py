@@ -12,6 +12,7 @@ from edgeq.integer.graph import IntegerGraph, Quant
 
 ZERO_POINT = -3
 INT8, INT16 = 3, 5
+PRODUCT = 73 * 73  # standard deviation of the product of two uniform bytes
 
 
 class Layers:
@@ -30,9 +31,8 @@ class Layers:
     def weights(self, *shape: int) -> np.ndarray:
         return self.rng.integers(-127, 128, shape).astype(np.int8)
 
-    def narrow(self, acc: ir.Value, channels: tuple[int, ...], terms: int, low: int = -128, to: int = INT8) -> ir.Value:
-        """Requantizes `terms` random products a channel to a spread of about 40 steps."""
-        spread = math.sqrt(terms) * 73 * 73
+    def narrow(self, acc: ir.Value, channels: tuple[int, ...], spread: float, low: int = -128, to: int = INT8) -> ir.Value:
+        """Requantizes accumulators of this standard deviation to about 40 steps."""
         total = max(0, round(math.log2(spread / 40 * 0.75)))
         post = min(6, total)
         multiplier = self.rng.integers(2**14, 2**15, channels).astype(np.int32)
@@ -54,14 +54,14 @@ class Layers:
             "x_zero_point": ZERO_POINT,
         }
         acc = self.emit("Conv", x, self.weights(n, c // group, k, k), bias, **geometry)
-        return self.narrow(acc, (1, n, 1, 1), c // group * k * k, low)
+        return self.narrow(acc, (1, n, 1, 1), PRODUCT * math.sqrt(c // group * k * k), low)
 
     def gemm(self, x: ir.Value, n: int) -> ir.Value:
         assert x.shape is not None
         k = int(x.shape[-1])  # type: ignore[arg-type]
         bias = self.rng.integers(-1000, 1000, n).astype(np.int32)
         acc = self.emit("Gemm", x, self.weights(k, n), bias, x_zero_point=ZERO_POINT)
-        return self.narrow(acc, (n,), k)
+        return self.narrow(acc, (n,), PRODUCT * math.sqrt(k))
 
     def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
         sides = {"a_zero_point": ZERO_POINT, "b_zero_point": ZERO_POINT, "a_multiplier": 16384, "b_multiplier": 12001}

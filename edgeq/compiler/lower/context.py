@@ -133,7 +133,7 @@ class Lowering:
 
     @contextmanager
     def stored_like(self, value: ir.Value, source: View) -> Iterator[View]:
-        """Where an op that only picks elements writes: in the stored form of `source`, converted afterwards if need be."""
+        """Where an op that only picks elements writes: stored like `source`, converted afterwards if need be."""
         out = self.output(value, source)
         if out.bias == source.bias:
             yield out

@@ -12,6 +12,7 @@ from edgeq.compiler.lower.select import (
     matmul,
     movement,
     pooling,
+    resize,
 )
 
 Handler = Callable[[Lowering, Group], None]
@@ -23,4 +24,5 @@ HANDLERS: dict[str, Handler] = {
     **matmul.HANDLERS,
     **movement.HANDLERS,
     **pooling.HANDLERS,
+    **resize.HANDLERS,
 }
