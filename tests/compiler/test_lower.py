@@ -140,8 +140,8 @@ def pools(m: Layers) -> list[ir.Value]:
     y = m.conv(x, 16, 3)
     top = m.emit("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     large = m.emit("MaxPool", y, kernel_shape=[5, 5], strides=[1, 1], pads=[2, 2, 2, 2])
-    total = m.emit("SumPool", large, kernel_shape=[11, 10], strides=[1, 1], pads=[0, 0, 0, 0], x_zero_point=-3)
-    return [m.conv(top, 8, 3), m.narrow(total, (1, 1, 1, 1), 400)]
+    total = m.emit("SumPool", y, kernel_shape=[11, 10], strides=[1, 1], pads=[0, 0, 0, 0], x_zero_point=-3)
+    return [m.conv(top, 8, 3), large, m.narrow(total, (1, 1, 1, 1), 400)]
 
 
 def resized(m: Layers) -> list[ir.Value]:

@@ -11,7 +11,7 @@ from edgeq.integer.builder import GraphBuilder, emit
 from edgeq.integer.graph import IntegerGraph, Quant
 
 ZERO_POINT = -3
-INT8, INT16 = 3, 5
+INT8 = 3
 PRODUCT = 73 * 73  # standard deviation of the product of two uniform bytes
 
 
@@ -31,13 +31,13 @@ class Layers:
     def weights(self, *shape: int) -> np.ndarray:
         return self.rng.integers(-127, 128, shape).astype(np.int8)
 
-    def narrow(self, acc: ir.Value, channels: tuple[int, ...], spread: float, low: int = -128, to: int = INT8) -> ir.Value:
+    def narrow(self, acc: ir.Value, channels: tuple[int, ...], spread: float, low: int = -128) -> ir.Value:
         """Requantizes accumulators of this standard deviation to about 40 steps."""
         total = max(0, round(math.log2(spread / 40 * 0.75)))
         post = min(6, total)
         multiplier = self.rng.integers(2**14, 2**15, channels).astype(np.int32)
         shift = np.full(channels, total - post, np.int32)
-        clamp = {"zero_point": ZERO_POINT, "low": low, "high": 127, "to": to}
+        clamp = {"zero_point": ZERO_POINT, "low": low, "high": 127, "to": INT8}
         return self.emit("RequantizeNarrow", acc, multiplier, shift, post_shift=post, **clamp)
 
     def conv(
