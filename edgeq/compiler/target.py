@@ -19,7 +19,7 @@ from edgeq.errors import TargetError
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover - Python 3.10
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 ACTIVATION_BIAS = 128  # what is added to an int8 value where it is stored as u8
 

@@ -30,7 +30,7 @@ NHWC = (0, 2, 3, 1)
 def shape_of(value: ir.Value) -> tuple[int, ...]:
     """The static shape of a value."""
     assert value.shape is not None, value.name
-    return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+    return tuple(int(d) for d in value.shape)
 
 
 def graph_dtype(value: ir.Value) -> DType:
@@ -50,7 +50,7 @@ def constant_of(value: ir.Value | None, node: ir.Node) -> np.ndarray:
             where=f"node {node.name!r}, input {value.name if value is not None else 'missing'}",
             hint="the integer graph was changed by hand, or comes from another version: quantize the model again",
         )
-    return value.const_value.numpy()
+    return np.asarray(value.const_value.numpy())
 
 
 @dataclass
@@ -199,9 +199,9 @@ class Lowering:
         n, c, h, w = view.shape
         offset = view.offset - top * view.strides[2] - left * view.strides[3]
         grown = replace(view, shape=(n, c, h + top + bottom, w + left + right), offset=offset)
-        image = grown.image()
-        assert image is not None
-        return grown, image
+        whole = grown.image()
+        assert whole is not None
+        return grown, whole
 
     def _with_halo(self) -> set[ir.Value]:
         return {value for value in self.placement.halo if value in self.views}
@@ -255,7 +255,9 @@ class Lowering:
     ) -> None:
         """Appends a kernel call; packs its constants for the target."""
         packed = spec.pack(self.target, constants or {})
-        arguments, reads, writes = [], [], []
+        arguments: list[Bound] = []
+        reads: list[int] = []
+        writes: list[int] = []
         for operand in spec.operands():
             if operand.role == "weight" and operand.name in packed:
                 arguments.append(self.constant(packed[operand.name]))

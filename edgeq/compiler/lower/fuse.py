@@ -48,7 +48,7 @@ class Group:
     @property
     def op(self) -> str:
         """Op type of the main node."""
-        return self.main.op_type
+        return str(self.main.op_type)
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class Group:
 
 def is_edgeq(node: ir.Node) -> bool:
     """Whether the node is an op of the integer dialect."""
-    return node.domain == "edgeq"
+    return bool(node.domain == "edgeq")
 
 
 def sole_consumer(value: ir.Value) -> ir.Node | None:

@@ -60,7 +60,7 @@ def _host(group: Group, made_by: dict[ir.Value, Group], placement: Placement) ->
     for value in group.main.inputs:
         assert value is not None
         assert value.shape is not None
-        length = int(value.shape[axis])  # type: ignore[arg-type]
+        length = int(value.shape[axis])
         if is_kernel_made(value, made_by) and value not in placement.host and not value.is_graph_output():
             placement.host[value] = (output, axis, start)
         start += length

@@ -22,7 +22,7 @@ def operands(ctx: Lowering, group: Group) -> tuple[View, View, View]:
     return left.broadcast_to(shape), right.broadcast_to(shape), out
 
 
-def clamp(group: Group, out: View) -> dict[str, int]:
+def clamp(group: Group, out: View) -> dict[str, Any]:
     """zero_point, low and high in stored units, from the node that rounds."""
     node = group.requantize or group.main
     return {key: integer(node, key) + out.bias for key in ("zero_point", "low", "high")}
