@@ -209,3 +209,11 @@ def test_a_quantized_input_needs_no_clamp(tmp_path):
     graph = load(model(text, s=S), tmp_path)
     assert ops(graph) == {"Tanh": 1}
     assert said(graph, "x") == (repr(float(S)), "0", "uint8")
+
+
+def test_slices_of_a_quantized_input_need_no_clamp(tmp_path):
+    text = """g (float[1,4] x) => (float[1,2] y) {
+        q = QuantizeLinear(x, s)  d = DequantizeLinear(q, s)  l = Slice(d, from, to, axis)
+        p = QuantizeLinear(l, s)  e = DequantizeLinear(p, s)  y = Tanh(e) }"""
+    ends = {"from": np.array([1]), "to": np.array([3]), "axis": np.array([1])}
+    assert ops(load(model(text, s=S, **ends), tmp_path)) == {"Slice": 1, "Tanh": 1}

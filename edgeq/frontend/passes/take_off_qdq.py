@@ -134,6 +134,8 @@ def _never_negative(value: ir.Value | None) -> bool:
     stack = [value]
     while stack:
         value = stack.pop()
+        if value is not None and value.is_graph_input() and _said_never_negative(value):
+            continue
         node = None if value is None else value.producer()
         while node is not None and is_op(node, "QuantizeLinear", "DequantizeLinear"):
             node = None if node.inputs[0] is None else node.inputs[0].producer()
@@ -149,6 +151,12 @@ def _never_negative(value: ir.Value | None) -> bool:
         elif not is_op(node, *_NEVER_NEGATIVE):
             stack += node.inputs if is_op(node, "Concat") else node.inputs[:1]
     return True
+
+
+def _said_never_negative(value: ir.Value) -> bool:
+    """True for a graph input whose own grid, already taken off, starts at zero: quantizing it clamps it."""
+    props = value.metadata_props
+    return SCALE_KEY in props and Grid(1.0, int(props[ZERO_POINT_KEY]), props[DTYPE_KEY]).limits()[0] >= 0
 
 
 def _read_original(graph: ir.Graph, node: ir.Node, original: ir.Value) -> bool:
