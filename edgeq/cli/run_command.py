@@ -47,9 +47,9 @@ def command(
         return
     console = common.stdout_console()
     for name, values in outputs.items():
-        console.print(f"[bold]{name}[/]  {units.shape(values.shape)} {values.dtype}", highlight=False)
+        console.print(f"[bold]{name}[/]  {units.shape(values.shape)} {values.dtype}")
         for index, row in enumerate(values.reshape(len(values), -1)[:4]):
-            console.print(f"  sample {index}: {_preview(row)}", highlight=False, markup=False)
+            console.print(f"  sample {index}: {_preview(row)}", soft_wrap=True, markup=False)
         if len(values) > 4:
             console.print(f"  … {len(values)} samples")
     if output:
