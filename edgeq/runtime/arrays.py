@@ -77,11 +77,11 @@ def _lay_out(value: Any, tensor: TensorInfo, batched: bool) -> tuple[Array, int,
     """(array [runs, *shape], runs, merged)."""
     array = np.asarray(value)
     if array.dtype.kind == "f":
-        array = np.ascontiguousarray(array, dtype=np.float32)
+        array = np.asarray(array, dtype=np.float32, order="C")
         if np.isnan(array).any():
             raise RunError("an input holds NaN", where=tensor.name, why="NaN has no integer value")
     elif array.dtype == tensor.numpy_dtype:
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
     else:
         raise RunError(
             "an input has a dtype the model can't take",

@@ -1,7 +1,7 @@
 /* The smallest C program that runs an artifact, without CMake and without the heap:
  *
  *   cc -std=c99 -O2 -I cpp_runtime/include examples/c-minimal/main.c \
- *      cpp_runtime/src/*.c -pthread -lm -o minimal && ./minimal model.edgeq
+ *      cpp_runtime/src/[a-z]*.c -pthread -lm -o minimal && ./minimal model.edgeq
  *
  * It runs the model once on zeros and prints the first values of its first output. */
 #include <stdint.h>
