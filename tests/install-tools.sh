@@ -5,6 +5,7 @@ missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need qemu-aarch64 qemu-user
 need cmake cmake
+need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 need c++ g++
 [ -z "$missing" ] && exit 0
 

@@ -11,7 +11,7 @@ from edgeq.cache import cached_file, content_key
 from edgeq.errors import ToolError
 from edgeq.runtime.sources import runtime_root
 
-# No warnings here: what a compiler of tomorrow frowns at must not keep a user from running a model. Tests build with -Werror.
+# No warnings: what a compiler of tomorrow frowns at must not keep a user from running a model. Tests have -Werror.
 _FLAGS = ["-std=c99", "-O2", "-w", "-fno-math-errno", "-ffp-contract=off", "-g0"]
 # Loops over the caller's floats: worth the larger code that vectorizing makes of them.
 _VECTORIZED = {"convert.c"}

@@ -27,8 +27,7 @@ class Runner:
         write_fake(folder / "m.edgeq", arch, bias=0x80 if arch == "x86_64" else 0)
 
     def __call__(self, *arguments: object) -> str:
-        done = self.fails(*arguments, code=0)
-        return done
+        return self.fails(*arguments, code=0)
 
     def fails(self, *arguments: object, code: int = 2) -> str:
         """What it prints (to stderr where it fails)."""

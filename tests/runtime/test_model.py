@@ -22,9 +22,7 @@ ARCH = host_arch() or ""
 SHAPE = (ROWS, COLUMNS)
 Array = np.ndarray[Any, Any]
 
-ROUND_TRIP = (
-    "#include <stdint.h>\nint32_t edgeq_step(int32_t s, int32_t a, int32_t b, int32_t c, uint8_t *d) { return 0; }"
-)
+ROUND_TRIP = "#include <stdint.h>\nint32_t edgeq_step(int32_t s, int32_t a, int32_t b, int32_t c) { return 0; }"
 REFUSES = ROUND_TRIP.replace("return 0", "return s == 1 ? 9 : 0")
 
 
