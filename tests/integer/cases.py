@@ -1,7 +1,7 @@
 """Random one-op graphs for conformance: every op with random shapes, attributes and extreme values.
 
-`CASES[op](choice)` returns a `Case`. `choice` decides everything: hypothesis can shrink (`HypothesisChoice`), a seed can
-drive long sweeps and other executors (`RandomChoice`).
+`CASES[op](choice)` returns a `Case`; `choice` decides everything: hypothesis can shrink (`HypothesisChoice`), a seed
+can drive long sweeps and other executors (`RandomChoice`).
 """
 
 from __future__ import annotations

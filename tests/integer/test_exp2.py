@@ -23,7 +23,7 @@ def test_power_of_two_vanishes() -> None:
     assert power_of_two(np.array([2**31 - 1]), 24).tolist() == [0]
 
 
-@pytest.mark.parametrize(("dtype", "spread"), [(np.int8, 127), (np.int16, 32767), (np.int32, 2**31 - 1)])
+@pytest.mark.parametrize(("dtype", "spread"), [(np.int8, 127), (np.int16, 32767), (np.int32, 2**27)])
 @pytest.mark.parametrize("sigma", [1.0, 3.0])
 def test_softmax_is_close_to_the_real_one(dtype: type, spread: int, sigma: float) -> None:
     rng = np.random.default_rng(0)
