@@ -1,14 +1,23 @@
-"""Inner products of Armv8.0 Neon: pairs of s8 products in 16 bits (smull, smlal2, sadalp); s16 activations by smlal."""
+"""Inner products of Armv8.0 Neon: two s8 products in 16 bits (smull, smlal, sadalp); s16 activations by smlal."""
 
 from __future__ import annotations
 
 from edgeq.compiler.isa.neon import Neon
-from edgeq.compiler.isa.products import PairLane, Product, WideLane
+from edgeq.compiler.isa.neon_products import ColumnSums, PairLane, WideLane
+from edgeq.compiler.isa.products import Product
 
 ISA = Neon()
 
-PRODUCTS: dict[str, Product] = {
-    "s8": PairLane("s8", group=4, lanes=4, registers=32, overhead=8, lowest_weight=-127),
-    "u8": PairLane("u8", group=4, lanes=4, registers=32, overhead=8, flips=True, lowest_weight=-127),
-    "s16": WideLane("s16", group=1, lanes=4, registers=32, overhead=8, chunk=8),
+
+def _bytes(dtype: str, flips: bool) -> tuple[Product, ...]:
+    return (
+        PairLane(dtype, group=4, lanes=4, registers=32, lowest_weight=-127, flips=flips),
+        ColumnSums(dtype, group=16, lanes=4, registers=32, lowest_weight=-127, flips=flips),
+    )
+
+
+PRODUCTS: dict[str, tuple[Product, ...]] = {
+    "s8": _bytes("s8", flips=False),
+    "u8": _bytes("u8", flips=True),
+    "s16": (WideLane("s16", group=1, lanes=4, registers=32),),
 }

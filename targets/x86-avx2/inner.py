@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeq.compiler.isa.products import BroadcastProduct, Product
+from edgeq.compiler.isa.products import Product
 from edgeq.compiler.isa.x86 import Avx2
+from edgeq.compiler.isa.x86_products import BroadcastProduct
 
 ISA = Avx2()
 
@@ -21,8 +22,8 @@ _WORDS = BroadcastProduct(
     wide_weights=True,
 )
 
-PRODUCTS: dict[str, Product] = {
-    "u8": replace(_WORDS, x_dtype="u8", stages=True),
-    "s8": replace(_WORDS, x_dtype="s8", stages=True),
-    "s16": _WORDS,
+PRODUCTS: dict[str, tuple[Product, ...]] = {
+    "u8": (replace(_WORDS, x_dtype="u8", stages=True),),
+    "s8": (replace(_WORDS, x_dtype="s8", stages=True),),
+    "s16": (_WORDS,),
 }

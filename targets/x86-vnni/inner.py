@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeq.compiler.isa.products import BroadcastProduct, Product
+from edgeq.compiler.isa.products import Product
 from edgeq.compiler.isa.x86 import Avx512
+from edgeq.compiler.isa.x86_products import BroadcastProduct
 
 ISA = Avx512()
 
 _BYTES = BroadcastProduct("u8", group=4, lanes=16, registers=32, intrinsic="llvm.x86.avx512.vpdpbusd.512")
+_WORDS = BroadcastProduct(
+    "s16", group=2, lanes=16, registers=32, intrinsic="llvm.x86.avx512.vpdpwssd.512", wide_weights=True
+)
 
-PRODUCTS: dict[str, Product] = {
-    "u8": _BYTES,
-    "s8": replace(_BYTES, x_dtype="s8", flips=True),
-    "s16": BroadcastProduct(
-        "s16", group=2, lanes=16, registers=32, intrinsic="llvm.x86.avx512.vpdpwssd.512", wide_weights=True
-    ),
+PRODUCTS: dict[str, tuple[Product, ...]] = {
+    "u8": (_BYTES,),
+    "s8": (replace(_BYTES, x_dtype="s8", flips=True),),
+    "s16": (_WORDS,),
 }

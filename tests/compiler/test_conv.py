@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image, Residual
-from edgeq.compiler.kernels.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
 from edgeq.compiler.target import load_target
-from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]

@@ -18,7 +18,6 @@ from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
     from edgeq.compiler.isa.base import Isa
-    from edgeq.compiler.isa.products import Product
     from edgeq.compiler.target import Target
 
 _STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
@@ -58,11 +57,6 @@ class ConvSpec(KernelSpec):
     def macs(self) -> int:
         """Multiplications of one run."""
         return self.y.n * self.y.h * self.y.w * self.y.c * (self.x.c // self.groups) * self.kh * self.kw
-
-    def product(self, target: Target) -> Product:
-        """The target's inner product for these activations."""
-        product: Product = target.inner.PRODUCTS[self.x_dtype]
-        return product
 
     def plan(self, target: Target) -> Plan:
         """How the work is cut up."""
@@ -110,8 +104,8 @@ class ConvSpec(KernelSpec):
 
     def weight_bytes(self, target: Target) -> int:
         """Size of the operand `w`."""
-        plan, product = self.plan(target), self.product(target)
-        return plan.groups * plan.registers * plan.runs.total_groups * product.lanes * product.group
+        plan = self.plan(target)
+        return plan.groups * plan.registers * plan.runs.total_groups * plan.product.lanes * plan.product.group
 
     def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Weight operands.
@@ -123,7 +117,8 @@ class ConvSpec(KernelSpec):
         Raises:
             CompileError: a constant has the wrong shape or range, or an accumulator could overflow.
         """
-        plan, product, isa = self.plan(target), self.product(target), isa_of(target)
+        plan, isa = self.plan(target), isa_of(target)
+        product = plan.product
         w = np.asarray(constants["w"])
         shape = (self.y.c, self.x.c // self.groups, self.kh, self.kw)
         if w.shape != shape or w.dtype != np.int8:
@@ -136,8 +131,7 @@ class ConvSpec(KernelSpec):
             )
         layout = self.layout(target)
         packed = [
-            pack_weights(part, plan, layout, product, isa)
-            for part in w.reshape(self.groups, plan.out_channels, *shape[1:])
+            pack_weights(part, plan, layout, isa) for part in w.reshape(self.groups, plan.out_channels, *shape[1:])
         ]
         result = {"w": np.concatenate(packed), "params": self._pack_params(target, constants, w.astype(np.int64))}
         if self.epilogue.lut:
@@ -145,7 +139,7 @@ class ConvSpec(KernelSpec):
         return result
 
     def _pack_params(self, target: Target, constants: dict[str, np.ndarray], w: IntArray) -> IntArray:
-        product, layout = self.product(target), self.layout(target)
+        product, layout = self.plan(target).product, self.layout(target)
         taps = w.reshape(self.y.c, -1)
         bias = np.asarray(constants["bias"], np.int64).reshape(-1)
         low, high = accumulator_bounds(taps, bias, self.x_dtype, self.x_zero_point)
@@ -188,7 +182,7 @@ class ConvSpec(KernelSpec):
 @lru_cache(maxsize=4096)
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
-    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, spec.product(target))
+    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, target.inner.PRODUCTS[spec.x_dtype])
 
 
 def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_point: int) -> tuple[IntArray, IntArray]:
@@ -203,9 +197,9 @@ def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_poin
     return bias + positive * lowest + negative * highest, bias + positive * highest + negative * lowest
 
 
-def pack_weights(w: IntArray, plan: Plan, layout: ChannelLayout, product: Product, isa: Isa) -> IntArray:
+def pack_weights(w: IntArray, plan: Plan, layout: ChannelLayout, isa: Isa) -> IntArray:
     """One group's weights int8 [N, C, kh, kw] -> bytes: block, run, K group, register, lane, element."""
-    runs, lanes = plan.runs, isa.lanes
+    runs, product, lanes = plan.runs, plan.product, isa.lanes
     count = runs.rows * runs.columns
     padded = np.zeros((layout.positions(isa), count, runs.groups * product.group), np.int8)
     padded[: w.shape[0], :, : runs.length] = w.transpose(0, 2, 3, 1).reshape(w.shape[0], count, runs.length)

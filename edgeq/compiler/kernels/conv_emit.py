@@ -67,7 +67,8 @@ class _Place:
 class _ConvEmitter:
     def __init__(self, spec: ConvSpec, target: Target, buffers: dict[str, Expr]) -> None:
         self.spec, self.target, self.buffers = spec, target, buffers
-        self.plan, self.product, self.isa = spec.plan(target), spec.product(target), isa_of(target)
+        self.plan, self.isa = spec.plan(target), isa_of(target)
+        self.product = self.plan.product
         self.layout = spec.layout(target)
         self.staged = self.plan.staged_elements > 0
         self.x = buffers["scratch"] if self.staged else buffers["x"]
@@ -198,21 +199,27 @@ class _ConvEmitter:
 
     def _tile(self, place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
         """Accumulates tile_h × tile_w pixels of one channel block in registers and finishes them."""
-        rows, vectors, runs = tile_h * tile_w, tile.vectors, self.plan.runs
-        acc = tir.alloc(rows * vectors, f"int32x{self.isa.lanes}")
-        for v, start in enumerate(tile.emitter.bias(tile.position, vectors)):
-            start = tir.bind(start)
-            for row in range(rows):
-                tir.store(acc, row * vectors + v, start)
+        rows, vectors, runs, product = tile_h * tile_w, tile.vectors, self.plan.runs, self.product
+        acc, spread = tir.alloc(rows * vectors * product.spread, f"int32x{self.isa.lanes}"), product.spread
+        bias = [tir.bind(register) for register in tile.emitter.bias(tile.position, vectors)]
+        for row in range(rows):
+            for v in range(vectors):
+                for part in range(spread):  # partial sums get the bias when they are added up
+                    start = tir.broadcast(tir.const(0), self.isa.lanes) if spread > 1 else bias[v]
+                    tir.store(acc, (row * vectors + v) * spread + part, start)
         offsets = [self._shift(_zero(place), row // tile_w, row % tile_w) for row in range(rows)]
-        run_bytes = runs.groups * vectors * self.isa.lanes * self.product.group
+        run_bytes = runs.groups * vectors * self.isa.lanes * product.group
         with _loop(runs.rows) as i, _loop(runs.columns) as j:
             x = tir.bind(place.x + i * runs.row_step + j * runs.column_step)
             w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)
             run = Run(acc, rows, vectors, self.x, lambda row: x + offsets[row].x, self.buffers["w"], w, runs.groups)
-            self.product.accumulate(run)
+            product.accumulate(run)
         for row in range(rows):
-            registers = [tir.load(acc, row * vectors + v) for v in range(vectors)]
+            registers = []
+            for v in range(vectors):
+                first = (row * vectors + v) * spread
+                sums = product.collect([tir.load(acc, first + part) for part in range(spread)])
+                registers.append(sums + bias[v] if spread > 1 else sums)
             tile.emitter.write(
                 registers,
                 tile.position,

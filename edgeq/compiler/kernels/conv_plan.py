@@ -6,6 +6,7 @@ Plain arithmetic, no tvm: packing and code generation read the same plan.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ TASK_MACS = 250_000  # about 2–20 µs: fine enough to share out, coarse enough
 MAX_TASKS = 64
 TASK_PIXELS = 12  # at least a tile
 TASK_CHANNELS = 64
-TILE_OVERHEAD = 8.0  # start of a tile in multiplications: addresses, bias loads, loop exits
 
 
 @dataclass(frozen=True)
@@ -113,49 +113,37 @@ class Tiling:
     column_splits: int
 
 
-def choose_vectors(channels: int, product: Product, rows: int) -> int:
-    """Registers of a channel block, so that few lanes are wasted and the tile is as large as registers allow."""
-    total = -(-channels // product.lanes)
-    widest = min(total, product.widest if rows > 1 else 2 * product.widest)
-
-    def cost(vectors: int) -> float:
-        full, tail = divmod(total, vectors)
-        height = max((r for r in range(1, min(rows, 32) + 1) if product.fits(r, vectors)), default=1)
-        shapes = [vectors] * full + ([tail] if tail else [])
-        return sum(product.step_cost(height, v) for v in shapes) / height
-
-    return min(range(widest, 0, -1), key=cost)
-
-
-def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -> tuple[int, int, int]:
-    """(tile_h, tile_w, vectors): the cheapest split of oh × ow pixels.
+def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -> tuple[float, tuple[int, int, int]]:
+    """(cost, (tile_h, tile_w, vectors)): the cheapest split of oh × ow pixels by the product's own estimate.
 
     Args:
         steps: product steps over the whole of K.
     """
-    best: tuple[float, int, int, int] | None = None
     total = -(-channels // product.lanes)
-    for vectors in range(min(total, product.widest), 0, -1):
-        shapes = [vectors] * (total // vectors) + ([total % vectors] if total % vectors else [])
-        for tile_h in range(1, oh + 1):
-            widths = range(1, ow + 1) if tile_h == 1 else [ow]
-            for tile_w in widths:
-                if not product.fits(tile_h * tile_w, vectors):
-                    break
-                full, rest = divmod(oh * ow if tile_h > 1 else ow, tile_h * tile_w)
-                rows = [tile_h * tile_w] * full + ([rest] if rest else [])
-                repeat = 1 if tile_h > 1 else oh
-                kinds = {(r, v): rows.count(r) * shapes.count(v) for r in set(rows) for v in set(shapes)}
-                cost = repeat * sum(
-                    count * (product.step_cost(r, v) * steps + TILE_OVERHEAD) for (r, v), count in kinds.items()
-                )
-                if best is None or cost < best[0]:
-                    best = cost, tile_h, tile_w, vectors
-            if not product.fits(tile_h + 1, 1):
-                break
-    if best is None:  # not even 1 × 1: no real register file
-        return 1, 1, 1
-    return best[1:]
+    widest = min(total, product.widest * (2 if oh * ow == 1 else 1))
+    best: tuple[float, tuple[int, int, int]] | None = None
+    for vectors in range(widest, 0, -1):
+        columns = [vectors] * (total // vectors) + ([total % vectors] if total % vectors else [])
+        for tile_h, tile_w in _tile_shapes(oh, ow, vectors, product):
+            size = tile_h * tile_w
+            full, rest = divmod(oh * ow if tile_h > 1 else ow, size)
+            rows = [size] * full + ([rest] if rest else [])
+            cost = 0.0
+            for r in set(rows):
+                for v in set(columns):
+                    one = product.step_cost(r, v) * steps + product.tile_cost(r, v)
+                    cost += rows.count(r) * columns.count(v) * one
+            cost *= 1 if tile_h > 1 else oh
+            if best is None or cost < best[0]:
+                best = cost, (tile_h, tile_w, vectors)
+    assert best is not None, "a product holds one row and one register"
+    return best
+
+
+def _tile_shapes(oh: int, ow: int, vectors: int, product: Product) -> list[tuple[int, int]]:
+    """Tiles that fit into registers: parts of a row of pixels, or several whole rows."""
+    shapes = [(1, width) for width in range(1, ow + 1) if product.fits(width, vectors)]
+    return shapes + [(height, ow) for height in range(2, oh + 1) if product.fits(height * ow, vectors)]
 
 
 def count_tasks(x: Image, y: Image, window: Window, groups: int) -> int:
@@ -198,6 +186,7 @@ class Plan:
     Attributes:
         x, y, residual: images, pixels renumbered into one row where that is possible.
         window: of the convolution.
+        product: what multiplies.
         runs: of K, as the loop reads it.
         tiling: of pixels and channels.
         groups: convolution groups; the channel counts below are of one group.
@@ -208,12 +197,12 @@ class Plan:
     y: Image
     residual: Image | None
     window: Window
+    product: Product
     runs: Runs
     tiling: Tiling
     groups: int
     in_channels: int
     out_channels: int
-    lanes: int
     staged_h: int
     staged_w: int
 
@@ -237,41 +226,57 @@ class Plan:
     @property
     def registers(self) -> int:
         """Registers for one group's channels."""
-        return math.ceil(self.out_channels / self.lanes)
+        return math.ceil(self.out_channels / self.product.lanes)
 
     @property
     def staged_elements(self) -> int:
         return self.staged_h * self.staged_w * self.x.c
 
 
-def make_plan(x: Image, y: Image, residual: Image | None, window: Window, groups: int, product: Product) -> Plan:
-    """The plan of a convolution with this product."""
+def make_plan(
+    x: Image, y: Image, residual: Image | None, window: Window, groups: int, products: Sequence[Product]
+) -> Plan:
+    """The plan with the cheapest of the products."""
     tasks = count_tasks(x, y, window, groups)
     images = [x, y] + ([residual] if residual else [])
     flat = pixel_run(images) if window.pointwise else None
     if flat is not None:
         x, y = flat[0], flat[1]
         residual = flat[2] if residual else None
-    in_channels, out_channels = x.c // groups, y.c // groups
-    steps = -(-window.kh * window.kw * in_channels // product.group)
-    if y.h * y.w == 1:
-        tile = (1, 1, choose_vectors(out_channels, product, 1))
-    else:
-        tile = choose_tile(y.h, y.w, out_channels, steps, product)
+    choices = []
+    for candidate in products:
+        # A staged image is dense, whatever its size.
+        strides = (x.w * x.c, x.c) if candidate.stages else (x.row_stride, x.pixel_stride)
+        steps = _runs(x, window, groups, strides, candidate).total_groups
+        choices.append((choose_tile(y.h, y.w, y.c // groups, steps, candidate), candidate))
+    (_, tile), product = min(choices, key=lambda choice: choice[0][0])
     block_h, block_w = choose_blocks(y, tile, window, x, tasks, product.stages)
     blocks = y.n * math.ceil(y.h / block_h) * math.ceil(y.w / block_w)
-    column_blocks = math.ceil(math.ceil(out_channels / product.lanes) / tile[2])
+    column_blocks = math.ceil(math.ceil(y.c // groups / product.lanes) / tile[2])
     # Few pixels: tasks share out the channels, each reads its part of the weights.
     splits = min(tasks, column_blocks) if groups == 1 and blocks == 1 else 1
-    tiling = Tiling(tile[0], tile[1], block_h, block_w, tile[2], splits)
     staged_h = staged_w = 0
-    row_stride, pixel_stride = x.row_stride, x.pixel_stride
+    strides = (x.row_stride, x.pixel_stride)
     if product.stages:
         staged_h = min(x.h, (min(block_h, y.h) - 1) * window.stride_h + (window.kh - 1) * window.dilation_h + 1)
         staged_w = min(x.w, (min(block_w, y.w) - 1) * window.stride_w + (window.kw - 1) * window.dilation_w + 1)
-        row_stride, pixel_stride = staged_w * x.c, x.c
-    dense = groups == 1 and pixel_stride == x.c
-    runs = split_runs(window, in_channels, dense, row_stride, pixel_stride, product.group)
+        strides = (staged_w * x.c, x.c)
     return Plan(
-        x, y, residual, window, runs, tiling, groups, in_channels, out_channels, product.lanes, staged_h, staged_w
+        x=x,
+        y=y,
+        residual=residual,
+        window=window,
+        product=product,
+        runs=_runs(x, window, groups, strides, product),
+        tiling=Tiling(*tile[:2], block_h, block_w, tile[2], splits),
+        groups=groups,
+        in_channels=x.c // groups,
+        out_channels=y.c // groups,
+        staged_h=staged_h,
+        staged_w=staged_w,
     )
+
+
+def _runs(x: Image, window: Window, groups: int, strides: tuple[int, int], product: Product) -> Runs:
+    dense = groups == 1 and strides[1] == x.c
+    return split_runs(window, x.c // groups, dense, *strides, product.group)

@@ -1,0 +1,178 @@
+"""Inner products of aarch64. Costs are instructions, which is what can be counted without the hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeq.compiler.isa.base import Expr, IntArray
+from edgeq.compiler.isa.lazy import tir
+from edgeq.compiler.isa.products import Product, Run
+
+_LOOP = 3.0  # address, counter, branch
+_SMULL8 = "llvm.aarch64.neon.smull.v8i16"
+_SADDLP = "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+
+
+@dataclass(frozen=True)
+class ChunkProduct(Product):
+    """Rows are loaded `chunk` groups (one register) at a time.
+
+    Attributes:
+        chunk: groups of one load and of one pass of the loop.
+        row_register: what a loaded row is seen as.
+    """
+
+    chunk: int = 4
+    row_register: str = "int8x16"
+
+    def tile_cost(self, rows: int, vectors: int) -> float:
+        return 12.0 + 2.0 * vectors + rows * vectors * (5.0 if vectors > 1 else 8.0)
+
+    def accumulate(self, run: Run) -> None:
+        whole, rest = divmod(run.groups, self.chunk)
+        if whole == 1:
+            self._chunk(run, 0, self.chunk)
+        elif whole:
+            with tir.T.serial(0, whole) as chunk:
+                self._chunk(run, chunk * self.chunk, self.chunk)
+        if rest:
+            self._chunk(run, whole * self.chunk, rest)
+
+    def _chunk(self, run: Run, first: Any, groups: int) -> None:
+        rows = [tir.bind(self.row(run, row, first)) for row in range(run.rows)]
+        for group in range(groups):
+            self.step(run, first + group, group, rows)
+
+    def row(self, run: Run, row: int, first: Any) -> Expr:
+        """One row's activations from group `first` on, a register full."""
+        index = run.x_index(row) + first * self.group
+        if self.row_register != "int8x16":
+            return tir.vload(run.x, index, 8)
+        x = tir.vload(run.x, index, 16)
+        if self.flips:
+            x = tir.tirx.op.bitwise_xor(x, tir.broadcast(tir.const(128, "uint8"), 16))
+        return tir.reinterpret(self.row_register, x)
+
+    def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
+        """Emits one group of every row and column; `lane` says which part of the loaded rows it is."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DotLane(ChunkProduct):
+    """sdot by lane: four s8 products into each s32."""
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        return rows * vectors + rows + vectors <= self.registers - 1
+
+    def step_cost(self, rows: int, vectors: int) -> float:
+        return rows * vectors + rows / 4 + vectors / 2 + _LOOP / 4
+
+    def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
+        weights = [tir.bind(self.weights_at(run, group, v)) for v in range(run.vectors)]
+        for row, x in enumerate(rows):
+            # Weights come first: LLVM then finds the by-element form for the repeated lane.
+            repeated = tir.reinterpret("int8x16", tir.shuffle([tir.reinterpret("int32x4", x)], [lane] * 4))
+            for vector, w in enumerate(weights):
+                place = row * run.vectors + vector
+                name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+                run.store(place, tir.intrin("int32x4", name, run.load(place), w, repeated))
+
+
+@dataclass(frozen=True)
+class PairLane(ChunkProduct):
+    """smull, smlal, sadalp: two s8 products fit 16 bits because weights are −127 … 127 (2·128·127 = 32512).
+
+    Weights of a register lie as a pair of k for each of four columns, then the next pair.
+    """
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        return rows * vectors + rows + vectors <= self.registers - 8
+
+    def step_cost(self, rows: int, vectors: int) -> float:
+        return 3 * rows * vectors + 2.25 * rows + vectors + _LOOP / 4
+
+    def pack(self, weights: IntArray) -> IntArray:
+        groups, vectors, lanes, _ = weights.shape
+        pairs = weights.reshape(groups, vectors, lanes, 2, 2).transpose(0, 1, 3, 2, 4)
+        packed: IntArray = np.ascontiguousarray(pairs).reshape(weights.shape)
+        return packed
+
+    def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
+        weights = []
+        for vector in range(run.vectors):
+            start = run.w_index + (group * run.vectors + vector) * 16
+            weights.append([tir.bind(tir.vload(run.w, start + half, 8)) for half in (0, 8)])
+        for row, x in enumerate(rows):
+            pairs = tir.reinterpret("int16x8", x)
+            lanes = [2 * lane, 2 * lane + 1]
+            low, high = (tir.bind(tir.reinterpret("int8x8", tir.shuffle([pairs], [at] * 4))) for at in lanes)
+            for vector, (w_low, w_high) in enumerate(weights):
+                place = row * run.vectors + vector
+                both = tir.intrin("int16x8", _SMULL8, low, w_low) + tir.intrin("int16x8", _SMULL8, high, w_high)
+                run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, both))
+
+
+@dataclass(frozen=True)
+class ColumnSums(ChunkProduct):
+    """smull, smlal2, sadalp along K: 16 k of one row and one column a step, no lane is ever repeated.
+
+    Every result has a register of four partial sums, added up at the end; two products fit 16 bits as in PairLane.
+    """
+
+    chunk: int = 1
+    spread: int = 4
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        return 4 * rows * vectors <= self.registers - 12
+
+    def step_cost(self, rows: int, vectors: int) -> float:
+        return 12 * rows * vectors + rows + 2 * vectors + _LOOP
+
+    def tile_cost(self, rows: int, vectors: int) -> float:
+        return super().tile_cost(rows, vectors) + 8.0 * rows * vectors
+
+    def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
+        for vector in range(run.vectors):
+            for column in range(4):
+                start = run.w_index + ((group * run.vectors + vector) * 4 + column) * 16
+                w = tir.bind(tir.vload(run.w, start, 16))
+                for row, x in enumerate(rows):
+                    low, high = (
+                        tir.intrin("int16x8", _SMULL8, *(tir.shuffle([v], range(at, at + 8)) for v in (x, w)))
+                        for at in (0, 8)
+                    )
+                    place = (row * run.vectors + vector) * 4 + column
+                    run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, low + high))
+
+    def collect(self, accumulators: Sequence[Expr]) -> Expr:
+        a, b, c, d = accumulators
+        name = "llvm.aarch64.neon.addp.v4i32"
+        return tir.intrin("int32x4", name, tir.intrin("int32x4", name, a, b), tir.intrin("int32x4", name, c, d))
+
+
+@dataclass(frozen=True)
+class WideLane(ChunkProduct):
+    """smlal by lane: s16 activations times widened weights."""
+
+    chunk: int = 8
+    row_register: str = "int16x8"
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        return rows * vectors + rows + vectors <= self.registers - 4
+
+    def step_cost(self, rows: int, vectors: int) -> float:
+        return rows * vectors + rows / 8 + 2 * vectors + _LOOP / 8
+
+    def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
+        weights = [tir.bind(tir.cast("int16x4", self.weights_at(run, group, v))) for v in range(run.vectors)]
+        for row, x in enumerate(rows):
+            repeated = tir.shuffle([x], [lane] * 4)
+            for vector, w in enumerate(weights):
+                place = row * run.vectors + vector
+                product = tir.intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", w, repeated)
+                run.store(place, run.load(place) + product)
