@@ -155,6 +155,16 @@ def resized(m: Layers) -> list[ir.Value]:
     return [m.conv(m.emit("Concat", big, m.conv(x, 4, 1), axis=1), 8, 3), odd]
 
 
+def reductions(m: Layers) -> list[ir.Value]:
+    """Means, maxima and indices over the axes of an image and of rows."""
+    x = m.input(1, 16, 6, 5)
+    y = m.conv(x, 24, 3)
+    mean = m.narrow(m.emit("ReduceSum", y, axes=[2, 3], keepdims=0, x_zero_point=-3), (1,), 250)
+    lines = m.narrow(m.emit("ReduceSum", y, axes=[1], keepdims=1, x_zero_point=-3), (1, 1, 1, 1), 200)
+    largest = m.emit("ReduceMax", y, np.array([3]), keepdims=0)
+    return [m.gemm(mean, 9), lines, largest, m.emit("ArgMax", y, axis=1, keepdims=0)]
+
+
 def products(m: Layers) -> list[ir.Value]:
     """Squeeze and excite: a product with one value for each channel."""
     x = m.input(1, 16, 5, 5)
@@ -170,7 +180,7 @@ GRAPHS: dict[str, Callable[[Layers], list[ir.Value]]] = {
     for f in (
         residual_block, concat_with_halo, nested_concats, focus, detection_head, shuffled_channels, depth_and_space,
         several_ends, split_and_gather, explicit_pad, batch_of_two, dilated_and_grouped, broadcast_add, token_rows,
-        transposed, pools, resized, products,
+        transposed, pools, resized, products, reductions,
     )
 }  # fmt: skip
 

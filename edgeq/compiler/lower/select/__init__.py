@@ -12,6 +12,7 @@ from edgeq.compiler.lower.select import (
     matmul,
     movement,
     pooling,
+    reduction,
     resize,
 )
 
@@ -24,5 +25,6 @@ HANDLERS: dict[str, Handler] = {
     **matmul.HANDLERS,
     **movement.HANDLERS,
     **pooling.HANDLERS,
+    **reduction.HANDLERS,
     **resize.HANDLERS,
 }
