@@ -242,6 +242,8 @@ class IntegerGraph:
         except ModelError as error:
             place = where if error.where is None else f"{where}: {error.where}"
             raise type(error)(error.what, where=place, why=error.why, hint=error.hint) from error
+        except Exception as error:  # e.g. names that are no text: onnx_ir reads them and fails on writing
+            raise ModelError("the ONNX file is broken", where=where, why=_reason(error)) from error
         return graph
 
 

@@ -202,6 +202,9 @@ def complete_attributes(
             why=f"it has {', '.join(sorted(known)) or 'none'}",
         )
     derived = dict(given)
+    for a in op.attributes:
+        if a.kind == "dtype" and a.name in given:
+            derived[a.name] = _convert(a, given[a.name], where)
     op.derive(types, derived)
     full: dict[str, Any] = {}
     for a in op.attributes:
@@ -284,13 +287,9 @@ def clamp_attributes(zero_point: bool = True) -> tuple[Attribute, ...]:
 
 
 def derive_clamp(types: Sequence[TensorType | None], attrs: dict[str, Any]) -> None:
-    """Fill in low and high from the range of `to`."""
-    if attrs.get("to") is None:
-        return
-    code = attrs["to"]
-    dtype = ONNX_DTYPES.get(int(code)) if isinstance(code, (int, np.integer)) else _dtype(code)
-    if dtype is not None:
-        low, high = dtype_range(dtype)
+    """Fill in low and high from the range of `to` (a NumPy dtype here)."""
+    if "to" in attrs:
+        low, high = dtype_range(attrs["to"])
         attrs.setdefault("low", low)
         attrs.setdefault("high", high)
 
