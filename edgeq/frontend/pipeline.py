@@ -15,6 +15,7 @@ from edgeq.frontend.checks import check_known_ops, check_static_graph, check_sta
 from edgeq.frontend.passes.affine_to_depthwise import AffineToDepthwise
 from edgeq.frontend.passes.batchnorm_to_affine import BatchNormToAffine
 from edgeq.frontend.passes.binary_sums import BinarySums
+from edgeq.frontend.passes.canonical_axes import CanonicalAxes
 from edgeq.frontend.passes.canonical_matmul import CanonicalMatMul
 from edgeq.frontend.passes.drop_noops import DropNoops
 from edgeq.frontend.passes.explicit_windows import ExplicitWindows
@@ -100,6 +101,7 @@ def _clean_up() -> PassManager:
 
 def _reshape_the_graph(notes: list[str]) -> Sequential:
     return Sequential(
+        CanonicalAxes(),
         QuantizedConstants(),
         TakeOffQdq(notes),
         stock.RemoveUnusedNodesPass(),
@@ -108,6 +110,7 @@ def _reshape_the_graph(notes: list[str]) -> Sequential:
         BatchNormToAffine(),
         CanonicalMatMul(),
         Lift1d(),
+        stock.DeduplicateInitializersPass(size_limit=1024),
         stock.CommonSubexpressionEliminationPass(),
         PassManager(
             [Rewrite(), DropNoops(), FoldAffine(), CanonicalMatMul(), stock.RemoveUnusedNodesPass()],
