@@ -186,7 +186,8 @@ class ArgMaxSpec(KernelSpec):
         """The spec; y_strides: one per dimension of x, the axis' own is ignored."""
         kept, (reduced,) = _axes(shape, [axis])
         nest = Nest.of([shape[d] for d in kept], *([s[d] for d in kept] for s in (x_strides, y_strides)))
-        return cls(nest.shape, *nest.strides, shape[reduced], x_strides[reduced], x_dtype, last)
+        x, y = nest.strides
+        return cls(nest.shape, x, y, shape[reduced], x_strides[reduced], x_dtype, last)
 
     @property
     def nest(self) -> Nest:

@@ -84,7 +84,11 @@ def _across(
         for start in range(0, valid, width):
             registers = -(-min(width, valid - start) // isa.lanes)
             state = fold.start(isa.lanes, registers)
-            each_offset(spec.inner, offsets[0] + start, lambda o, s=state, r=registers: fold.add(s, o, isa.lanes, r))
+
+            def add(offset: Expr, state: Expr = state, registers: int = registers) -> None:
+                fold.add(state, offset, isa.lanes, registers)
+
+            each_offset(spec.inner, offsets[0] + start, add)
             acc = [tir.vload(state, r * isa.lanes, isa.lanes) for r in range(registers)]
             _finish(spec, writer, acc, offsets, y, start, min(width, valid - start), isa.lanes)
 
