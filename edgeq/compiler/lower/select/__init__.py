@@ -14,6 +14,7 @@ from edgeq.compiler.lower.select import (
     pooling,
     reduction,
     resize,
+    softmax,
 )
 
 Handler = Callable[[Lowering, Group], None]
@@ -27,4 +28,5 @@ HANDLERS: dict[str, Handler] = {
     **pooling.HANDLERS,
     **reduction.HANDLERS,
     **resize.HANDLERS,
+    **softmax.HANDLERS,
 }
