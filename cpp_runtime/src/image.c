@@ -31,7 +31,7 @@ uint64_t edgeq_tensor_count(const edgeq_tensor_record *tensor) {
 }
 
 static edgeq_status check_header(char *detail, const edgeq_image *image, uint64_t size) {
-  if ((uintptr_t)image % 8 != 0 || size < sizeof *image) {
+  if ((uintptr_t)image % EDGEQ_ALIGNMENT != 0 || size < sizeof *image) {
     return edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the image is too short or not aligned");
   }
   if (memcmp(image->magic, EDGEQ_IMAGE_MAGIC, EDGEQ_MAGIC_SIZE) != 0) {
@@ -123,6 +123,24 @@ static edgeq_status check_steps(char *detail, const edgeq_image *image) {
   return EDGEQ_OK;
 }
 
+/* Inputs and outputs, and the golden vectors that are made of their values. */
+static edgeq_status check_tensors(char *detail, const edgeq_image *image) {
+  const edgeq_tensor_record *tensors = (const void *)((const uint8_t *)image + image->tensors);
+  uint64_t golden = 0;
+  for (uint64_t index = 0; index < (uint64_t)image->input_count + image->output_count; index++) {
+    const edgeq_status status = check_tensor(detail, image, &tensors[index]);
+    if (status != EDGEQ_OK) {
+      return status;
+    }
+    golden += (edgeq_tensor_count(&tensors[index]) * edgeq_dtype_size(tensors[index].dtype) + 7) / 8 * 8;
+    golden = golden <= LIMIT ? golden : LIMIT + 1; /* stays wrong, can't wrap */
+  }
+  if (image->golden_count != 0 && golden != image->golden_stride) {
+    return edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the golden vectors don't fit the inputs and outputs");
+  }
+  return EDGEQ_OK;
+}
+
 edgeq_status edgeq_image_check(char *detail, const edgeq_image *image, uint64_t size) {
   edgeq_status status = check_header(detail, image, size);
   if (status == EDGEQ_OK) {
@@ -131,19 +149,7 @@ edgeq_status edgeq_image_check(char *detail, const edgeq_image *image, uint64_t 
   if (status == EDGEQ_OK) {
     status = check_steps(detail, image);
   }
-  const edgeq_tensor_record *tensors = (const void *)((const uint8_t *)image + image->tensors);
-  uint64_t golden = 0;
-  for (uint64_t index = 0; status == EDGEQ_OK && index < (uint64_t)image->input_count + image->output_count; index++) {
-    status = check_tensor(detail, image, &tensors[index]);
-    if (status == EDGEQ_OK) {
-      golden += (edgeq_tensor_count(&tensors[index]) * edgeq_dtype_size(tensors[index].dtype) + 7) / 8 * 8;
-      golden = golden <= LIMIT ? golden : LIMIT + 1; /* stays wrong, can't wrap */
-    }
-  }
-  if (status == EDGEQ_OK && image->golden_count != 0 && golden != image->golden_stride) {
-    status = edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the golden vectors don't fit the inputs and outputs");
-  }
-  return status;
+  return status == EDGEQ_OK ? check_tensors(detail, image) : status;
 }
 
 void edgeq_model_bind(edgeq_model *model, const edgeq_image *image) {

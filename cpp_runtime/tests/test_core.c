@@ -28,7 +28,7 @@ typedef struct fake {
   edgeq_step_record steps[STEPS];
   edgeq_tensor_record tensors[2];
   char strings[32];
-} fake;
+} __attribute__((aligned(EDGEQ_ALIGNMENT))) fake;
 
 static int32_t refuse_at = -1;
 static uint32_t slots_used; /* atomic bit set */

@@ -121,8 +121,8 @@ def _image_bytes(data: bytes, trailer: dict[str, Any], target: ArchInfo) -> memo
     if elf.machine != elf_file.MACHINES[target.arch]:
         raise ElfError("ELF header and trailer name different architectures")
     offset, size = trailer["image_offset"], trailer["image_size"]
-    if elf.file_offset(trailer["image_vaddr"], size, PF_R) != offset:
-        raise ElfError("the trailer's image offset and address differ")
+    if elf.file_offset(trailer["image_vaddr"], size, PF_R) != offset or trailer["image_vaddr"] % layout.ALIGNMENT:
+        raise ElfError("the trailer's image offset and address differ, or aren't aligned")
     elf.file_offset(trailer["entry_vaddr"], 1, PF_R | PF_X)
     packed = body[offset : offset + size]
     entry = layout.IMAGE.unpack(packed)["entry"]

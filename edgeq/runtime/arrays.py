@@ -78,7 +78,7 @@ def _lay_out(value: Any, tensor: TensorInfo, batched: bool) -> tuple[Array, int,
     array = np.asarray(value)
     if array.dtype.kind == "f":
         array = np.asarray(array, dtype=np.float32, order="C")
-        if np.isnan(array).any():
+        if np.isnan(array.min(initial=0.0)):  # minimum of anything with NaN is NaN; needs no array of its own
             raise RunError("an input holds NaN", where=tensor.name, why="NaN has no integer value")
     elif array.dtype == tensor.numpy_dtype:
         array = np.asarray(array, order="C")
