@@ -73,7 +73,7 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 
 def body(b: Body, left: str, right: str) -> str:
     """In int64; floor division as (v − mod(v, d)) / d with d > 0."""
-    # ONNX Runtime's Sign looks at the low 32 bits of an int64 only, so it may see nothing larger.
+    # ONNX Runtime's Sign is wrong for some int64 past 32 bits (2^31 gives −1), so it sees the small operands only.
     top, bottom = b.offset(left, "a_zero_point"), b.offset(right, "b_zero_point")
     n = b("Mul", b("Mul", top, b.attribute("multiplier")), b("Sign", bottom))
     d = b("Mul", b("Abs", bottom), b.power(b.attribute("shift")))
