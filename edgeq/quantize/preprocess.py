@@ -74,7 +74,7 @@ def _content(text: str | Path) -> tuple[str, str]:
         if not path.is_file():
             raise DataError("the preprocessing specification is missing", where=str(path), why="no such file")
         return path.read_text(encoding="utf-8"), str(path)
-    inline = raw if raw.startswith("{") or "\n" in raw else "{" + raw + "}"
+    inline = raw if raw.startswith(("{", "[")) or "\n" in raw else "{" + raw + "}"
     return inline, "preprocessing specification"
 
 

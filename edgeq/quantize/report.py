@@ -61,8 +61,8 @@ class OutputReport:
 
     Attributes:
         sqnr_db: 10·log10 of signal power (mean removed) over error power; NO_NOISE if there is no error.
-        top1_agreement: share of rows (last axis = classes) with the same largest entry; None where the output is no
-            vector of classes.
+        top1_agreement: share of rows (last axis = classes) with the same largest entry, or of equal indices; None where
+            the output is no vector of classes.
         dtype, scale, zero_point: of the integer output.
     """
 
@@ -192,8 +192,11 @@ def sqnr(reference: Sequence[Array], values: Sequence[Array]) -> float:
 
 
 def agreement(reference: Sequence[Array], values: Sequence[Array]) -> float | None:
-    """Share of rows whose largest entry is the same; ties in either count as agreement if the sets meet."""
+    """Share of rows whose largest entry is the same (a tie of integers counts if the float's winner is in it), or, of
+    integer outputs such as ArgMax's, the share of equal entries."""
     first = reference[0]
+    if first.dtype.kind in "iu":
+        return float(np.mean(np.concatenate([(r == v).reshape(-1) for r, v in zip(reference, values, strict=True)])))
     if first.ndim < 1 or first.shape[-1] < 2 or math.prod(first.shape[1:-1]) != 1:
         return None
     hits = [

@@ -65,9 +65,16 @@ def quantize_weights(
         x_scale: of the input. x_extent: largest |q − zero point| of the input.
         y_scale: of the output (dead channels and powers of two are scaled by it).
         power_of_two: choose scales so that x_scale · scale / y_scale is a power of two.
+
+    Raises:
+        ModelError: weights or bias aren't finite, or of a magnitude no scale can bring into 32 bits.
     """
     wide = np.asarray(weights, dtype=np.float64)
     offset = np.zeros(len(wide)) if bias is None else np.asarray(bias, dtype=np.float64).reshape(-1)
+    if not (np.isfinite(wide).all() and np.isfinite(offset).all()):
+        raise ModelError(
+            "weights or bias of a layer are NaN or infinite", hint="the model file is damaged, or training diverged"
+        )
     qmax = 2 ** (bits - 1) - 1
     scale = _scales(wide, qmax, clip=bits < 7)
     # A dead channel has no scale of its own: give it one in which the bias is precise and the multiplier ordinary.

@@ -26,7 +26,7 @@ def observe(statistics: TensorStatistics, levels: int) -> tuple[float, float]:
         divergence = _divergence(statistics, low * share, high * share, levels)
         if divergence < least:
             best_share, least = float(share), divergence
-    return low * best_share, high * best_share
+    return float(low * best_share), float(high * best_share)
 
 
 def _divergence(statistics: TensorStatistics, low: float, high: float, levels: int) -> float:

@@ -1,8 +1,8 @@
 """The range that minimises the mean |error|^p of a quantized tensor, judged on its histogram.
 
-Low and high end are searched apart by coordinate descent: a coarse sweep over fractions of the observed end, then a
-fine one around the best. The error is evaluated with the very quantizer that will be used (zero exactly representable,
-zero point an integer), on the bin centres; a term for values that lie off the centre of their bin is added.
+Both ends are searched together first, then apart by coordinate descent: a coarse sweep over fractions of the observed
+end, then finer ones around the best. The error is evaluated with the very quantizer that will be used (zero exactly
+representable, zero point an integer), on the bin centres; a term for values off the centre of their bin is added.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ def search(statistics: TensorStatistics, levels: int, exponent: float) -> tuple[
     if not statistics.counts.any() or low == high:
         return low, high
     error = NormError.of(statistics, levels, exponent)
-    for grid in (_COARSE, _FINE):
-        # The first pass tries fractions of the observed ends, the second moves each found end by up to 3.5 % of them.
-        highs = statistics.high * grid if grid is _COARSE else high + statistics.high * grid
+    # Both ends by one share first: moving one end alone from the full range would get stuck where it stands.
+    low, high = _best(error, [(low * float(share), high * float(share)) for share in _COARSE], (low, high))
+    for grid in (_COARSE, _FINE, _FINE):
+        # Fractions of the observed ends, then steps of up to 3.5 % of them around what was found.
+        highs = statistics.high * grid + (high if grid is _FINE else 0.0)
         high = _best(error, [(low, float(h)) for h in highs if 0 < h <= max(statistics.high, 0.0)], (low, high))[1]
-        lows = statistics.low * grid if grid is _COARSE else low + statistics.low * grid
+        lows = statistics.low * grid + (low if grid is _FINE else 0.0)
         low = _best(error, [(float(v), high) for v in lows if min(statistics.low, 0.0) <= v < 0], (low, high))[0]
-    return low, high
+    return float(low), float(high)
 
 
 def _best(error: NormError, candidates: list[tuple[float, float]], current: tuple[float, float]) -> tuple[float, float]:

@@ -22,4 +22,6 @@ def observe(statistics: TensorStatistics, levels: int) -> tuple[float, float]:
     cumulative = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
     low = float(np.interp(TAIL, cumulative, edges))
     high = float(np.interp(1.0 - TAIL, cumulative, edges))
+    if statistics.zeros:
+        low, high = min(low, 0.0), max(high, 0.0)
     return max(low, statistics.low), min(high, statistics.high)
