@@ -95,13 +95,13 @@ LAYERS = [
 ]
 
 
-def our_calls(layer: Layer, name: str) -> tuple[Timed, Timed, str]:
+def our_calls(layer: Layer, name: str, table: bool) -> tuple[Timed, Timed, str]:
     """Calls of our kernel with all tasks and with none, and a description."""
     target = load_target(name)
     (oh, ow), (top, left) = layer.out, layer.pad
     x = Image.dense(1, layer.h + 2 * top, layer.w + 2 * left, layer.c)
     y = Image.dense(1, oh, ow, layer.n)
-    epilogue = Epilogue("narrow", "u8", 128, 128, 255, 6)
+    epilogue = Epilogue("narrow", "u8", 128, 0 if table else 128, 255, 6, lut=table)
     spec = ConvSpec(x, y, "u8", layer.kh, layer.kw, epilogue, layer.stride, layer.stride, x_zero_point=128)
     rng = np.random.default_rng(0)
     constants = {
@@ -109,6 +109,7 @@ def our_calls(layer: Layer, name: str) -> tuple[Timed, Timed, str]:
         "bias": rng.integers(-5000, 5000, layer.n).astype(np.int32),
         "multiplier": rng.integers(2**14, 2**15, layer.n).astype(np.int32),
         "shift": np.full(layer.n, 6, np.int32),
+        "table": np.arange(256, dtype=np.uint8),
     }
     arrays = {"x": rng.integers(0, 256, x.elements).astype(np.uint8)} | spec.pack(target, constants)
     arrays["y"] = np.zeros(y.elements + SLACK_BYTES, np.uint8)
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="")
+    parser.add_argument("--table", action="store_true", help="our kernels end in a table (fp32 stays with ReLU)")
     parser.add_argument("--no-fp32", action="store_true", help="our kernels only")
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.core})
@@ -165,7 +167,7 @@ def main() -> None:
         title = f"{layer.h}x{layer.w}x{layer.c}->{layer.n} {layer.kh}x{layer.kw} s{layer.stride}"
         if options.only not in f"{layer.model} {title}":
             continue
-        ours = {name: our_calls(layer, name) for name in options.targets}
+        ours = {name: our_calls(layer, name, options.table) for name in options.targets}
         calls: dict[str, Timed] = {} if options.no_fp32 else {"fp32": onnxruntime_call(layer), "nothing": nothing}
         for name, (call, empty, _) in ours.items():
             calls |= {name: call, f"{name} empty": empty}

@@ -99,8 +99,20 @@ class ConvSpec(KernelSpec):
         return f"conv{self.kh}x{self.kw}_{self.x_dtype}s8_{tiling.tile_h * tiling.tile_w}x{columns}"
 
     def scratch_bytes(self, target: Target) -> int:
+        return 2 * (self.staged_words(target) + self.table_words(target))
+
+    def staged_words(self, target: Target) -> int:
+        """s16 words of scratch for widened activations."""
         staged = self.plan(target).staged_elements
-        return 2 * staged + 64 if staged else 0
+        return -(-staged // 32) * 32 + 32 if staged else 0
+
+    def table_words(self, target: Target) -> int:
+        """s16 words of scratch, behind those, for a tile's bytes on their way through the table."""
+        if not self.epilogue.lut:
+            return 0
+        tiling = self.plan(target).tiling
+        tile_bytes = tiling.tile_h * tiling.tile_w * tiling.vectors * isa_of(target).lanes
+        return -(-tile_bytes // target.vector_bytes) * target.vector_bytes // 2
 
     def weight_bytes(self, target: Target) -> int:
         """Size of the operand `w`."""

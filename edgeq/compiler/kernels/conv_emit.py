@@ -214,19 +214,39 @@ class _ConvEmitter:
             w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)
             run = Run(acc, rows, vectors, self.x, lambda row: x + offsets[row].x, self.buffers["w"], w, runs.groups)
             product.accumulate(run)
+        results = []
         for row in range(rows):
             registers = []
             for v in range(vectors):
                 first = (row * vectors + v) * spread
                 sums = product.collect([tir.load(acc, first + part) for part in range(spread)])
                 registers.append(sums + bias[v] if spread > 1 else sums)
-            tile.emitter.write(
-                registers,
-                tile.position,
+            results.append(registers)
+        if self.spec.epilogue.lut:
+            self._write_mapped(results, place, tile, tile_h, tile_w)
+            return
+        for row, registers in enumerate(results):
+            residual = None if place.residual is None else place.residual + offsets[row].residual
+            to = place.y + offsets[row].y
+            tile.emitter.write(registers, tile.position, self.buffers["y"], to, tile.count, residual_index=residual)
+
+    def _write_mapped(self, results: list[list[Expr]], place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
+        """Finishes a tile whose epilogue has a table: all its bytes together."""
+        scratch, start = self.buffers["scratch"], self.spec.staged_words(self.target)
+        words = tile.vectors * self.isa.lanes // 2
+        for row, registers in enumerate(results):
+            tile.emitter.stage_bytes(registers, tile.position, scratch, start + row * words)
+        tile.emitter.map_bytes(scratch, start, len(results) * words * 2, self.target.vector_bytes)
+        with _loop(tile_h) as i, _loop(tile_w) as j:
+            to = self._shift(place, i, j)
+            tile.emitter.finish_bytes(
+                scratch,
+                start + (i * tile_w + j) * words,
+                tile.vectors,
                 self.buffers["y"],
-                place.y + offsets[row].y,
+                to.y,
                 tile.count,
-                residual_index=None if place.residual is None else place.residual + offsets[row].residual,
+                residual_index=to.residual,
             )
 
 

@@ -100,6 +100,62 @@ class EpilogueEmitter:
                 store_lanes(out, index + offset, value, valid)
             done += group
 
+    # A table works best on whole registers of bytes, whatever the tile: stage_bytes for every pixel, map_bytes once,
+    # then finish_bytes for every pixel.
+
+    def stage_bytes(self, acc: Sequence[Expr], position: Expr | int, scratch: Expr, at: Expr | int) -> None:
+        """Requantizes one pixel's block and keeps it, before the table, as bytes in scratch memory.
+
+        Args:
+            scratch: flat s16 buffer.
+            at: s16 element of the block's first byte; all lanes are written.
+        """
+        done, lanes = 0, self.isa.lanes
+        for group in self.isa.groups(len(acc)):
+            value = self._requantize(list(acc[done : done + group]), position + done * lanes)
+            index = self._table_index(self.isa.saturate8(value, self.epilogue.dtype == "u8"))
+            words = group * lanes // 2
+            tir.vstore(scratch, at + done * lanes // 2, tir.reinterpret(f"int16x{words}", index), words)
+            done += group
+
+    def map_bytes(self, scratch: Expr, at: Expr | int, count: int, vector_bytes: int) -> None:
+        """Sends `count` staged bytes, rounded up to whole registers, through the table, in place."""
+        steps = -(-count // vector_bytes)
+        with T.serial(0, steps) as step:
+            place = at + step * (vector_bytes // 2)
+            index = tir.reinterpret(f"uint8x{vector_bytes}", tir.vload(scratch, place, vector_bytes // 2))
+            mapped = self.isa.lookup(tir.bind(index), self.table)
+            assert mapped is not None
+            tir.vstore(scratch, place, tir.reinterpret(f"int16x{vector_bytes // 2}", mapped), vector_bytes // 2)
+
+    def finish_bytes(
+        self,
+        scratch: Expr,
+        at: Expr | int,
+        vectors: int,
+        out: Expr,
+        index: Expr | int,
+        count: int,
+        *,
+        residual_index: Expr | int | None = None,
+    ) -> None:
+        """Stores one pixel's mapped bytes, the residual added where there is one; arguments as in `write`."""
+        done, lanes, dtype = 0, self.isa.lanes, TVM_DTYPE[self.epilogue.dtype]
+        for group in self.isa.groups(vectors):
+            width = group * lanes
+            valid = min(count - done * lanes, width)
+            if valid <= 0:
+                return
+            words = tir.vload(scratch, at + done * lanes // 2, width // 2)
+            value = tir.reinterpret(f"{dtype}x{width}", words)
+            if self.epilogue.residual is not None:
+                assert residual_index is not None
+                other = tir.vload(self.residual, residual_index + done * lanes, width)
+                wide = self._add_residual(tir.bind(tir.cast(f"int16x{width}", value)), other)
+                value = self.isa.saturate8(wide, self.epilogue.dtype == "u8")
+            store_lanes(out, index + done * lanes, value, valid)
+            done += group
+
     def _store_raw(self, registers: list[Expr], out: Expr, index: Expr | int, count: int) -> None:
         lanes = self.isa.lanes
         named = [tir.bind(register) for register in registers]
@@ -195,12 +251,18 @@ class EpilogueEmitter:
             value = self.isa.smin(value, self.isa.splat(highest, "int16", lanes))
         return value
 
-    def _map(self, value: Expr, count: int) -> Expr:
-        """8-bit lanes through the table."""
-        lanes, dtype = lanes_of(value), TVM_DTYPE[self.epilogue.dtype]
+    def _table_index(self, value: Expr) -> Expr:
+        """8-bit lanes as u8 numbers of table entries: the lowest value is entry 0."""
+        lanes = lanes_of(value)
         index = tir.reinterpret(f"uint8x{lanes}", value)
         if self.epilogue.dtype == "s8":
             index = tir.tirx.op.bitwise_xor(index, self.isa.splat(128, "uint8", lanes))
+        return index
+
+    def _map(self, value: Expr, count: int) -> Expr:
+        """8-bit lanes through the table."""
+        lanes, dtype = lanes_of(value), TVM_DTYPE[self.epilogue.dtype]
+        index = self._table_index(value)
         vectorised = self.isa.lookup(index, self.table)
         if vectorised is not None:
             return tir.reinterpret(f"{dtype}x{lanes}", vectorised)
