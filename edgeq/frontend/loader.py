@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeq.frontend.graph import FloatGraph
 from edgeq.frontend.pipeline import simplify
+from edgeq.frontend.quiet import quiet_libraries
 from edgeq.frontend.reader import read
 
 
@@ -31,5 +32,6 @@ def load(
     """
     source = Path(path)
     notes: list[str] = []
-    model = simplify(read(source), batch=batch, shapes=shapes, notes=notes, source=str(source))
+    with quiet_libraries():
+        model = simplify(read(source), batch=batch, shapes=shapes, notes=notes, source=str(source))
     return FloatGraph(model, str(source), notes)

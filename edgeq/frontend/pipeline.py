@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
@@ -54,7 +53,7 @@ def simplify(
     Raises:
         ModelError: the model can't be brought into that form; the message says where and why.
     """
-    with _quiet_libraries(), _translated_errors(source):
+    with _translated_errors(source):
         stock.InlinePass()(model)
         stock.RemoveUnusedFunctionsPass()(model)
         check_known_ops(model)
@@ -130,21 +129,6 @@ def _finish() -> Sequential:
         stock.TopologicalSortPass(),
         stock.NameFixPass(),
     )
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    # The libraries report what they leave undone through logging, with tracebacks; what matters of it the checks
-    # after the passes say better.
-    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -106,3 +106,10 @@ def test_training_batchnorm(tmp_path):
 def test_three_spatial_dimensions(tmp_path):
     text = "g (float[1,2,4,4,4] x) => (float[1,3,4,4,4] y) { y = Conv(x, w) }"
     refused(model(text, w=weights(3, 2, 1, 1, 1)), tmp_path, "Conv '.*' works on 3 spatial dimensions")
+
+
+def test_nothing_but_the_error_is_said(tmp_path, capfd, recwarn):
+    text = "g (float[n,4] x) => (float[n,7] y) { y = MatMul(x, w) }"
+    refused(model(text, w=weights(5, 7)), tmp_path, "can't be computed")
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
