@@ -95,14 +95,6 @@ def test_empty_tensors(tmp_path):
     refused(model(text), tmp_path, "MaxPool")
 
 
-def test_training_batchnorm(tmp_path):
-    text = """g (float[1,4,3,3] x) => (float[1,4,3,3] y) {
-        y, m, v = BatchNormalization<training_mode=1>(x, s, b, me, va) }"""
-    four = weights(4)
-    proto = model(text, s=four, b=four, me=four, va=np.abs(four))
-    refused(proto, tmp_path, "BatchNormalization '.*' is in training mode")
-
-
 def test_three_spatial_dimensions(tmp_path):
     text = "g (float[1,2,4,4,4] x) => (float[1,3,4,4,4] y) { y = Conv(x, w) }"
     refused(model(text, w=weights(3, 2, 1, 1, 1)), tmp_path, "Conv '.*' works on 3 spatial dimensions")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeq import frontend
-from tests.frontend.models import check, model, ops, save, weights
+from tests.frontend.models import check, model, ops
 
 X = "g (float[1,3,4,4] x)"
 Y = "(float[1,3,4,4] y)"
@@ -73,58 +72,3 @@ def test_targets_of_reshapes_are_written_out(tmp_path):
     text = "g (float[n,3,4,4] x) => (float[n,k] y) { y = Reshape(x, t) }"
     graph = check(model(text, t=np.array([0, -1], I64)), tmp_path, batch=2)
     assert graph.nodes[0].inputs[1].const_value.numpy().tolist() == [2, 48]
-
-
-def test_constant_subgraphs_fold(tmp_path):
-    text = f"""{X} => (float[1,4,4,4] y) {{
-        e = Exp(w)  t = Transpose<perm=[1,0,2,3]>(e)  n = Neg(t)  y = Conv(x, n) }}"""
-    graph = check(model(text, w=weights(3, 4, 1, 1)), tmp_path)
-    assert ops(graph) == {"Conv": 1}
-
-
-def test_a_constant_that_would_be_huge_is_not_made(tmp_path):
-    text = "g (float[1,4] x) => (float[1,4] y) { c = ConstantOfShape(s)  m = ReduceMax<keepdims=0>(c)  y = Add(x, m) }"
-    graph = frontend.load(save(model(text, s=np.array([1 << 20, 1 << 20], I64)), tmp_path))
-    assert "ConstantOfShape" in ops(graph)
-
-
-def test_pad_goes_into_conv(tmp_path):
-    text = f"{X} => (float[1,5,5,4] y) {{ p = Pad(x, pads)  y = Conv<pads=[0,1,0,1]>(p, w) }}"
-    graph = check(model(text, pads=np.array([0, 0, 1, 0, 0, 0, 2, 0], I64), w=weights(5, 3, 3, 3)), tmp_path)
-    (conv,) = graph.nodes
-    assert list(conv.attributes["pads"].as_ints()) == [1, 1, 2, 1]
-
-
-def test_pad_with_another_value_stays(tmp_path):
-    text = f"{X} => (float[1,5,4,4] y) {{ p = Pad(x, pads, v)  y = Conv(p, w) }}"
-    proto = model(text, pads=np.array([0, 0, 1, 1, 0, 0, 1, 1], I64), v=np.float32(1), w=weights(5, 3, 3, 3))
-    assert ops(check(proto, tmp_path)) == {"Pad": 1, "Conv": 1}
-
-
-def test_min_of_max_is_a_clip(tmp_path):
-    text = f"{X} => {Y} {{ a = Max(x, lo)  y = Min(a, hi) }}"
-    assert ops(check(model(text, lo=np.float32(-1), hi=np.float32(2)), tmp_path)) == {"Clip": 1}
-
-
-def test_common_subexpressions(tmp_path):
-    text = f"{X} => {Y} {{ a = Conv(x, w)  b = Conv(x, w)  y = Add(a, b) }}"
-    assert ops(check(model(text, w=weights(3, 3, 1, 1)), tmp_path)) == {"Conv": 1, "Unary": 1}
-
-
-def test_names_survive_the_rules(tmp_path):
-    text = f"{X} => (float[1,48] y) {{ r = Relu(x)  a = Flatten(r)  y = Reshape(a, flat) }}"
-    proto = model(text, flat=np.array([1, 48], I64))
-    for node, name in zip(proto.graph.node, ("act", "flatten", "head"), strict=True):
-        node.name = name
-    graph = check(proto, tmp_path)
-    assert [node.name for node in graph.nodes] in (["act", "head"], ["act", "flatten"])
-
-
-def test_nodes_get_names_of_their_own(tmp_path):
-    proto = model(f"{X} => {Y} {{ a = Relu(x)  b = Softmax(a)  c = Relu(b)  d = Softmax(c)  y = Relu(d) }}")
-    for node, name in zip(proto.graph.node, ("same", "same", "", "Relu_2", ""), strict=True):
-        node.name = name
-    names = [node.name for node in frontend.load(save(proto, tmp_path)).nodes]
-    assert len(set(names)) == 5
-    assert names[0] == "same"
-    assert all(names)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from tests.frontend.models import check, model, ops, weights
+from tests.frontend.models import check, model, weights
 
 
 def numbers(node, name):
@@ -69,26 +68,8 @@ def test_ceil_mode_becomes_padding(tmp_path, op, size, kernel, stride, pads):
     assert "ceil_mode" not in node.attributes
 
 
-def test_shapes_behind_a_dropped_window(tmp_path):
-    """The size that the runtime really makes goes on into Shape arithmetic and further pools."""
-    text = """g (float[1,2,8,8] x) => (float[1,k] y) {
-        p = MaxPool<kernel_shape=[3,3], strides=[3,3], pads=[1,1,1,1], ceil_mode=1>(x)
-        q = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(p)  s = Shape(q)
-        d = ReduceProd<axes=[0]>(s)  t = Concat<axis=0>(one, d)  y = Reshape(q, t) }"""
-    graph = check(model(text, one=np.array([1])), tmp_path)
-    assert tuple(graph.outputs[0].shape) == (1, 8)
-
-
 def test_ceil_mode_stays_where_padding_counts(tmp_path):
     text = """g (float[1,2,6,6] x) => (float[1,2,3,3] y) {
         y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1, count_include_pad=1>(x) }"""
     (node,) = check(model(text, opset=19), tmp_path).nodes
     assert node.attributes["ceil_mode"].as_int() == 1
-
-
-def test_variadic_ops_become_binary(tmp_path):
-    text = """g (float[1,4] x, float[1,4] z, float[4] v) => (float[1,4] y) {
-        a = Sum(x, z, v)  b = Mean(x, z, v)  c = Max(a, b, x)  d = Min(c, z, a, b)  e = Max(d)  y = Sum(e, x) }"""
-    graph = check(model(text), tmp_path)
-    assert all(len(node.inputs) == 2 for node in graph.nodes if node.op_type in ("Add", "Max", "Min"))
-    assert not {"Sum", "Mean"} & set(ops(graph))

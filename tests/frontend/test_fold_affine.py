@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.frontend.models import check, model, ops, weights
 
@@ -18,44 +17,6 @@ def bn(channels: int) -> dict[str, np.ndarray]:
         "mu": weights(channels),
         "va": variance,
     }
-
-
-def test_batchnorm_behind_conv(tmp_path):
-    text = (
-        f"{X} => (float[1,5,6,6] y) {{ c = Conv<pads=[1,1,1,1]>(x, w, b)  y = BatchNormalization(c, ga, be, mu, va) }}"
-    )
-    graph = check(model(text, w=weights(5, 4, 3, 3), b=weights(5), **bn(5)), tmp_path)
-    assert ops(graph) == {"Conv": 1}
-
-
-def test_batchnorm_behind_conv_with_shared_weights(tmp_path):
-    text = f"""{X} => (float[1,4,6,6] y) {{
-        a = Conv<pads=[1,1,1,1]>(x, w)  n = BatchNormalization(a, ga, be, mu, va)
-        y = Conv<pads=[1,1,1,1]>(n, w) }}"""
-    assert ops(check(model(text, w=weights(4, 4, 3, 3), **bn(4)), tmp_path)) == {"Conv": 2}
-
-
-@pytest.mark.parametrize("group", [1, 2])
-def test_batchnorm_behind_transposed_conv(tmp_path, group):
-    text = f"""{X} => (float[1,6,12,12] y) {{
-        c = ConvTranspose<strides=[2,2], pads=[1,1,1,1], group={group}>(x, w)
-        y = BatchNormalization(c, ga, be, mu, va) }}"""
-    graph = check(model(text, w=weights(4, 6 // group, 4, 4), **bn(6)), tmp_path)
-    assert ops(graph) == {"ConvTranspose": 1}
-
-
-def test_batchnorm_behind_gemm(tmp_path):
-    text = """g (float[2,8] x) => (float[2,5] y) {
-        c = Gemm<transB=1, alpha=0.5, beta=2.0>(x, w, b)  y = BatchNormalization(c, ga, be, mu, va) }"""
-    graph = check(model(text, w=weights(5, 8), b=weights(5), **bn(5)), tmp_path)
-    assert ops(graph) == {"MatMul": 1, "Add": 1}
-
-
-def test_dense_batchnorm_written_out(tmp_path):
-    text = """g (float[1,8] x) => (float[1,5] y) {
-        m = MatMul(x, w)  a = Add(m, b)  s = Mul(a, k)  t = Add(s, c)  y = Relu(t) }"""
-    graph = check(model(text, w=weights(8, 5), b=weights(5), k=weights(5), c=weights(5)), tmp_path)
-    assert [node.op_type for node in graph.nodes] == ["MatMul", "Add", "Relu"]
 
 
 def test_scale_without_bias_behind_matmul(tmp_path):
@@ -83,12 +44,6 @@ def test_scale_alone_goes_into_a_padded_conv(tmp_path):
     assert ops(check(model(text, w=weights(6, 4, 3, 3), k=weights(4, 1, 1)), tmp_path)) == {"Conv": 1}
 
 
-def test_shift_in_front_of_a_padded_conv_is_a_depthwise_conv(tmp_path):
-    text = f"{X} => (float[1,6,6,6] y) {{ d = Mul(x, k)  e = Add(d, c)  y = Conv<pads=[1,1,1,1]>(e, w) }}"
-    graph = check(model(text, w=weights(6, 4, 3, 3), k=weights(4, 1, 1), c=weights(4, 1, 1)), tmp_path)
-    assert [node.attributes["group"].as_int() for node in graph.nodes] == [4, 1]
-
-
 def test_in_front_of_matmul(tmp_path):
     text = "g (float[2,3,8] x) => (float[2,3,5] y) { s = Mul(x, k)  t = Add(s, c)  m = MatMul(t, w)  y = Add(b, m) }"
     graph = check(model(text, w=weights(8, 5), k=weights(8), c=weights(8), b=weights(5)), tmp_path)
@@ -103,32 +58,6 @@ def test_in_front_of_matmul_without_bias_makes_one(tmp_path):
 def test_shift_in_front_of_a_matmul_that_is_the_output_stays(tmp_path):
     text = "g (float[2,8] x) => (float[2,5] y) { t = Add(x, c)  y = MatMul(t, w) }"
     assert ops(check(model(text, w=weights(8, 5), c=weights(8)), tmp_path)) == {"Unary": 1, "MatMul": 1}
-
-
-def test_a_value_with_other_readers_is_left_alone(tmp_path):
-    text = f"{X} => (float[1,4,6,6] y, float[1,4,6,6] c) {{ c = Conv<pads=[1,1,1,1]>(x, w)  y = Mul(c, k) }}"
-    graph = check(model(text, w=weights(4, 4, 3, 3), k=weights(4, 1, 1)), tmp_path)
-    assert [node.attributes["group"].as_int() for node in graph.nodes] == [1, 4]
-
-
-def test_batchnorm_alone_is_a_depthwise_conv(tmp_path):
-    graph = check(
-        model(f"{X} => (float[1,4,6,6] y) {{ y = BatchNormalization(x, ga, be, mu, va) }}", **bn(4)), tmp_path
-    )
-    (node,) = graph.nodes
-    assert node.op_type == "Conv"
-    assert node.attributes["group"].as_int() == 4
-
-
-def test_the_folded_conv_keeps_its_name(tmp_path):
-    proto = model(
-        f"{X} => (float[1,5,4,4] y) {{ c = Conv(x, w)  n = BatchNormalization(c, ga, be, mu, va)  y = Relu(n) }}",
-        w=weights(5, 4, 3, 3), **bn(5),
-    )  # fmt: skip
-    proto.graph.node[0].name, proto.graph.node[1].name = "stem/conv", "stem/bn"
-    graph = check(proto, tmp_path)
-    assert [node.name for node in graph.nodes] == ["stem/conv", "Relu_2"]
-    assert [node.outputs[0].name for node in graph.nodes] == ["n", "y"]
 
 
 def test_division_by_zero_is_not_folded(tmp_path):

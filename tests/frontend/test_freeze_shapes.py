@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from edgeq import frontend
@@ -55,25 +54,6 @@ def test_shapes_said_in_the_file_are_forgotten(tmp_path):
     text = "g (float[n,4] x) => (float[n,4] y) <float[n,4] r> { r = Relu(x)  y = Neg(r) }"
     graph = check(model(text), tmp_path, batch=2)
     assert [tuple(value.shape) for value in graph.values()] == [(2, 4)] * 3
-
-
-def test_shape_arithmetic_folds(tmp_path):
-    text = """g (float[n,3,h,w] x) => (float[n,k] y) {
-        s = Shape(x)  b = Gather(s, zero)  u = Unsqueeze(b, axes)  t = Concat<axis=0>(u, minus)  y = Reshape(x, t) }"""
-    proto = model(text, zero=np.int64(0), axes=np.array([0]), minus=np.array([-1]))
-    graph = check(proto, tmp_path, shapes={"x": (2, 3, 4, 5)})
-    assert [node.op_type for node in graph.nodes] == ["Reshape"]
-    assert graph.nodes[0].inputs[1].const_value.numpy().tolist() == [2, 60]
-
-
-def test_split_shapes_fold(tmp_path):
-    text = """g (float[n,3,h,w] x) => (float[a,b,c,d] y) {
-        s = Shape(x)  p, q = Split(s, two)  d = Mul(q, k)  t = Concat<axis=0>(p, d)
-        y = Resize<mode="nearest">(x, , , t) }"""
-    proto = model(text, two=np.array([2, 2]), k=np.array([2]))
-    graph = check(proto, tmp_path, shapes={"x": (1, 3, 4, 5)})
-    assert [node.op_type for node in graph.nodes] == ["Resize"]
-    assert tuple(graph.outputs[0].shape) == (1, 3, 8, 10)
 
 
 def test_open_dimensions_are_named(tmp_path):
