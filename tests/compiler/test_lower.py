@@ -13,6 +13,7 @@ from edgeq import artifact, runtime
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
 from edgeq.compiler.program import Program
 from edgeq.integer import reference
+from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.graph import IntegerGraph
 from tests.support.graphs import Layers
 
@@ -165,6 +166,30 @@ def reductions(m: Layers) -> list[ir.Value]:
     return [m.gemm(mean, 9), lines, largest, m.emit("ArgMax", y, axis=1, keepdims=0)]
 
 
+def attention(m: Layers) -> list[ir.Value]:
+    """Two heads: rows against rows, softmax, rows again."""
+    x = m.input(1, 12, 32)
+    heads = []
+    for axes in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
+        rows = m.emit("Reshape", m.gemm(x, 32), np.array([1, 12, 2, 16]))
+        heads.append(m.emit("Transpose", rows, perm=axes))
+    query, key, value = heads
+    scores = m.emit("MatMul", query, key, a_zero_point=-3, b_zero_point=-3)
+    constants = softmax_constants(2e-4, 12, 8).attributes()
+    shares = m.emit("Softmax", scores, axis=-1, **constants, zero_point=-128, to=3)
+    mixed = m.emit("MatMul", shares, value, a_zero_point=-128, b_zero_point=-3)
+    merged = m.emit("Transpose", m.narrow(mixed, (1,), 8000), perm=[0, 2, 1, 3])
+    return [m.gemm(m.emit("Reshape", merged, np.array([1, 12, 32])), 16)]
+
+
+def quotient_and_bilinear(m: Layers) -> list[ir.Value]:
+    x = m.input(1, 8, 5, 6)
+    y, z = m.conv(x, 8, 3), m.conv(x, 8, 1)
+    sides = {"a_zero_point": -3, "b_zero_point": -100, "multiplier": 20000, "shift": 9}
+    divided = m.emit("Div", y, z, **sides, zero_point=-3, low=-128, high=127, to=3)
+    return [m.conv(divided, 8, 1), m.emit("ResizeLinear", y, out_h=9, out_w=13, mode="half_pixel")]
+
+
 def products(m: Layers) -> list[ir.Value]:
     """Squeeze and excite: a product with one value for each channel."""
     x = m.input(1, 16, 5, 5)
@@ -181,6 +206,7 @@ GRAPHS: dict[str, Callable[[Layers], list[ir.Value]]] = {
         residual_block, concat_with_halo, nested_concats, focus, detection_head, shuffled_channels, depth_and_space,
         several_ends, split_and_gather, explicit_pad, batch_of_two, dilated_and_grouped, broadcast_add, token_rows,
         transposed, pools, resized, products, reductions,
+        attention, quotient_and_bilinear,
     )
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, cast
 
 from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
+from edgeq.compiler.kernels.div import DivSpec
 from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
 from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
 from edgeq.compiler.lower.context import Lowering, constant_of, shape_of
@@ -45,6 +46,27 @@ def lower_binary(ctx: Lowering, group: Group) -> None:
         b_zero_point=integer(node, "b_zero_point") + right.bias,
         a_multiplier=integer(node, "a_multiplier"),
         b_multiplier=integer(node, "b_multiplier"),
+        shift=integer(node, "shift"),
+        **clamp(group, out),
+    )
+    ctx.step(spec, {"a": left, "b": right, "y": out})
+
+
+def lower_div(ctx: Lowering, group: Group) -> None:
+    """Quotient of two computed tensors."""
+    node = group.main
+    left, right, out = operands(ctx, group)
+    spec = DivSpec(
+        shape=out.shape,
+        a_strides=left.strides,
+        b_strides=right.strides,
+        y_strides=out.strides,
+        a_dtype=left.dtype,
+        b_dtype=right.dtype,
+        dtype=out.dtype,
+        a_zero_point=integer(node, "a_zero_point") + left.bias,
+        b_zero_point=integer(node, "b_zero_point") + right.bias,
+        multiplier=integer(node, "multiplier"),
         shift=integer(node, "shift"),
         **clamp(group, out),
     )
@@ -136,6 +158,7 @@ HANDLERS: dict[str, Any] = {
     "Max": lower_binary,
     "Min": lower_binary,
     "Mul": lower_mul,
+    "Div": lower_div,
     "Requantize": lower_requantize,
     "RequantizeNarrow": lower_requantize,
     "Rescale": lower_rescale,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.compiler.kernels.conv import ConvSpec
+from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer, rows_image, stored_epilogue
@@ -55,4 +56,28 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         ctx.copy(target, out)
 
 
-HANDLERS = {"Gemm": lower_gemm, "GemmS16": lower_gemm}
+def lower_matmul(ctx: Lowering, group: Group) -> None:
+    """Product of two computed tensors, batch axes broadcast."""
+    node = group.main
+    left, right = (ctx.view(value, node) for value in node.inputs[:2])
+    out = ctx.output(group.output)
+    lead = out.shape[:-2]
+    a, b = (v.broadcast_to((*lead, *v.shape[-2:])) for v in (left, right))
+    epilogue, constants, _ = stored_epilogue(ctx, group, out)
+    spec = MatMulSpec.of(
+        out.shape,
+        a.shape[-1],
+        a.strides,
+        b.strides,
+        out.strides,
+        a.dtype,
+        b.dtype,
+        integer(node, "a_zero_point") + a.bias,
+        integer(node, "b_zero_point") + b.bias,
+        epilogue,
+        constants,
+    )
+    ctx.step(spec, {"a": a, "b": b, "y": out}, constants, macs=out.elements * a.shape[-1])
+
+
+HANDLERS = {"MatMul": lower_matmul, "Gemm": lower_gemm, "GemmS16": lower_gemm}

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES
 from edgeq.compiler.kernels.copy import GatherSpec
+from edgeq.compiler.kernels.resize import ResizeLinearSpec
 from edgeq.compiler.lower.context import NHWC, Lowering, shape_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import text
@@ -81,4 +82,16 @@ def _dense(ctx: Lowering, view: View) -> View:
     return copy
 
 
-HANDLERS: dict[str, Any] = {"Resize": lower_resize}
+def lower_resize_linear(ctx: Lowering, group: Group) -> None:
+    """Bilinear resize with 11-bit weights."""
+    node = group.main
+    assert node.inputs[0] is not None
+    source, x = ctx.image(node.inputs[0])
+    with ctx.stored_like(group.output, source) as out:
+        y = out.image()
+        assert y is not None
+        spec = ResizeLinearSpec(x, y, text(node, "mode", "half_pixel"), source.dtype)
+        ctx.step(spec, {"x": source, "y": out})
+
+
+HANDLERS: dict[str, Any] = {"Resize": lower_resize, "ResizeLinear": lower_resize_linear}
