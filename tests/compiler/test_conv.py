@@ -64,8 +64,9 @@ def convolve(spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray) -> 
 def make_constants(rng: np.random.Generator, spec: ConvSpec) -> dict[str, np.ndarray]:
     """Weights over the whole range (extremes included) and requantize constants that use the output's range."""
     n, taps = spec.y.c, (spec.x.c // spec.groups) * spec.kh * spec.kw
-    w = rng.integers(-127, 127, (n, spec.x.c // spec.groups, spec.kh, spec.kw), endpoint=True).astype(np.int8)
-    w[0], w[-1] = 127, -127
+    limit = min(127, (2**31 - 2**27) // (taps * 2**15)) if spec.x_dtype == "s16" else 127  # 32 bits hold the sum
+    w = rng.integers(-limit, limit, (n, spec.x.c // spec.groups, spec.kh, spec.kw), endpoint=True).astype(np.int8)
+    w[0], w[-1] = limit, -limit
     constants = {"w": w, "bias": rng.integers(-5000, 5000, n).astype(np.int32)}
     spread = 74 * 74 * np.sqrt(taps) * (256 if spec.x_dtype == "s16" else 1)
     wanted = {"u8": 60, "s8": 60, "s16": 15000, "s32": 1}[spec.epilogue.dtype]
