@@ -93,15 +93,16 @@ def replace_node(graph: ir.Graph, node: ir.Node, new_nodes: Sequence[ir.Node]) -
     """Put `new_nodes` in the place of a node with one output; the last output takes over name, shape, metadata."""
     old, new = node.outputs[0], new_nodes[-1].outputs[0]
     graph.insert_before(node, new_nodes)
-    _take_over(old, new)
+    take_over(old, new)
     graph.remove(node, safe=True)
 
 
-def supersede(graph: ir.Graph, node: ir.Node, replacement: ir.Value) -> bool:
+def supersede(graph: ir.Graph, node: ir.Node, replacement: ir.Value, *, changed: bool = False) -> bool:
     """Take out `node`; every reader of its first output reads `replacement`, which takes over its name and metadata.
 
     Use it when `replacement` now holds what the node's output held. False (and no change) where the graph's
     signature stands in the way: the output is a graph output and the replacement an input, constant or output.
+    `changed` says that the replacement was computed differently before: what its metadata said is void.
     """
     old = node.outputs[0]
     fixed = replacement.producer() is None or replacement.is_graph_output()
@@ -110,12 +111,15 @@ def supersede(graph: ir.Graph, node: ir.Node, replacement: ir.Value) -> bool:
     if fixed:
         old.replace_all_uses_with(replacement)
     else:
-        _take_over(old, replacement)
+        if changed:
+            replacement.metadata_props.clear()
+        take_over(old, replacement)
     graph.remove(node, safe=True)
     return True
 
 
-def _take_over(old: ir.Value, new: ir.Value) -> None:
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Readers of `old` and graph outputs get `new`, with name, metadata, shape and type of `old`."""
     name, metadata = old.name, dict(old.metadata_props)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = None

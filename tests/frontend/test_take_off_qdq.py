@@ -135,3 +135,14 @@ def test_slices_of_a_quantized_input_need_no_clamp(tmp_path):
         p = QuantizeLinear(l, s)  e = DequantizeLinear(p, s)  y = Tanh(e) }"""
     ends = {"from": np.array([1]), "to": np.array([3]), "axis": np.array([1])}
     assert ops(load(model(text, s=S, **ends), tmp_path)) == {"Slice": 1, "Tanh": 1}
+
+
+def test_metadata_of_values_that_folding_changed_is_dropped(tmp_path):
+    """The product in front of a bias is scaled by what is folded into it: its old grid says nothing about it."""
+    text = """g (float[1,8] x) => (float[1,5] y) {
+        m = MatMul(x, w)  q = QuantizeLinear(m, s, z)  d = DequantizeLinear(q, s, z)
+        a = Add(d, b)  p = QuantizeLinear(a, s, z)  e = DequantizeLinear(p, s, z)
+        y = Mul(e, k) }"""
+    graph = load(model(text, w=weights(8, 5), b=weights(5), k=weights(5), s=S, z=Z8), tmp_path)
+    assert ops(graph) == {"MatMul": 1, "Add": 1}
+    assert [dict(node.outputs[0].metadata_props) for node in graph.nodes] == [{}, {}]

@@ -20,6 +20,7 @@ from edgeq.frontend.editing import (
     per_axis,
     static_shape,
     supersede,
+    take_over,
 )
 from edgeq.frontend.regions import is_matmul_bias, made_by_tables
 from edgeq.frontend.weights import quantized, scale_weight, set_weight, weight_array
@@ -84,7 +85,7 @@ def _into_conv(graph: ir.Graph, node: ir.Node, conv: ir.Node, scale: Float64, sh
             factor = scale.reshape(group, 1, -1, *[1] * (weight.ndim - 2))
             set_weight(graph, conv, 1, (blocks * factor).reshape(weight.shape))
     set_weight(graph, conv, 2, bias * scale + shift)
-    return supersede(graph, node, conv.outputs[0])
+    return supersede(graph, node, conv.outputs[0], changed=True)
 
 
 def _into_matmul(graph: ir.Graph, node: ir.Node, linear: ir.Node, scale: Float64, shift: Float64) -> bool:
@@ -98,16 +99,17 @@ def _into_matmul(graph: ir.Graph, node: ir.Node, linear: ir.Node, scale: Float64
         return False  # this is the bias itself
     if not (scale == 1).all():
         scale_weight(graph, matmul, 1, scale, 1)
+        matmul.outputs[0].metadata_props.clear()
     if linear is not matmul:
         index = 1 if constant_input(linear, 1) is not None else 0
         bias = constant_input(linear, index)
         assert bias is not None
         total = np.broadcast_to(bias.astype(np.float64).reshape(-1), scale.shape) * scale + shift
         set_weight(graph, linear, index, total)
-        return supersede(graph, node, linear.outputs[0])
+        return supersede(graph, node, linear.outputs[0], changed=True)
     if shift.any():
         return _become_bias(graph, node, matmul, shift)
-    return supersede(graph, node, matmul.outputs[0])
+    return supersede(graph, node, matmul.outputs[0], changed=True)
 
 
 def _become_bias(graph: ir.Graph, node: ir.Node, matmul: ir.Node, shift: Float64) -> bool:
@@ -157,7 +159,7 @@ def _in_front_of_conv(
 def _in_front_of_matmul(
     graph: ir.Graph, node: ir.Node, matmul: ir.Node, x: ir.Value, weight: Float64, scale: Float64, shift: Float64
 ) -> bool:
-    if weight.ndim != 2 or (matmul.outputs[0].is_graph_output() and shift.any()):
+    if weight.ndim != 2:
         return False
     set_weight(graph, matmul, 1, weight * scale[:, None])
     added = shift @ weight
@@ -166,7 +168,10 @@ def _in_front_of_matmul(
         bias = initializer(graph, f"{matmul.name}.bias", added.astype(np.float32))
         name = f"{matmul.name}.bias_add"
         add = make_node("Add", [output, bias], name=name, shape=static_shape(output), dtype=output.dtype)
-        output.replace_all_uses_with(add.outputs[0])
+        take_over(output, add.outputs[0])
+        # The product without its bias is a new value: nothing that was said about the old one holds.
+        output.name = f"{matmul.name}.product"
+        output.metadata_props.clear()
         add.replace_input_with(0, output)
         graph.insert_after(matmul, [add])
     return _bypass(graph, node, matmul, x)
