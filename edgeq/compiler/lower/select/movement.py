@@ -101,32 +101,59 @@ def lower_concat(ctx: Lowering, group: Group) -> None:
 
 
 def lower_pad(ctx: Lowering, group: Group) -> None:
-    """Constant padding: fill everything, then copy the inside; negative pads crop."""
+    """Padding: the inside is copied, the border filled or mirrored from it; negative pads crop."""
     node = group.main
-    if text(node, "mode", "constant") != "constant":
-        mode = text(node, "mode", "constant")
-        raise CompileError(f"Pad mode {mode!r} has no kernel", where=f"node {node.name!r}", hint="pad with a constant")
+    mode = text(node, "mode", "constant")
     view = ctx.view(node.inputs[0], node)
-    rank = len(view.shape)
-    pads = constant_of(node.inputs[1], node).reshape(-1).tolist()
-    axes = range(rank)
-    if len(node.inputs) > 3 and node.inputs[3] is not None:
-        axes = [a % rank for a in constant_of(node.inputs[3], node).reshape(-1).tolist()]  # type: ignore[assignment]
-    before, after = [0] * rank, [0] * rank
-    for position, axis in enumerate(axes):
-        before[axis], after[axis] = pads[position], pads[len(pads) // 2 + position]
-    value = 0
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        value = int(constant_of(node.inputs[2], node).reshape(-1)[0])
+    before, after = pad_amounts(group, len(view.shape))
     out = ctx.output(group.output)
-    ctx.copy(_broadcast_constant(ctx, value, view, out), out)
+    if mode == "constant":
+        value = 0
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            value = int(constant_of(node.inputs[2], node).reshape(-1)[0])
+        ctx.copy(_broadcast_constant(ctx, value, view, out), out)
     inside = out
-    for axis in range(rank):
+    for axis in range(len(view.shape)):
         crop = max(-before[axis], 0)
         length = view.shape[axis] - crop - max(-after[axis], 0)
         view = view.narrow(axis, crop, length)
         inside = inside.narrow(axis, max(before[axis], 0), length)
     ctx.copy(view, inside)
+    if mode != "constant":
+        _mirror_borders(ctx, mode, out, view.shape, [max(b, 0) for b in before], [max(a, 0) for a in after])
+
+
+def pad_amounts(group: Group, rank: int) -> tuple[list[int], list[int]]:
+    """Elements before and after each axis."""
+    node = group.main
+    pads = constant_of(node.inputs[1], node).reshape(-1).tolist()
+    axes = list(range(rank))
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        axes = [int(a) % rank for a in constant_of(node.inputs[3], node).reshape(-1)]
+    before, after = [0] * rank, [0] * rank
+    for position, axis in enumerate(axes):
+        before[axis], after[axis] = pads[position], pads[len(pads) // 2 + position]
+    return before, after
+
+
+def _mirror_borders(
+    ctx: Lowering, mode: str, out: View, inner: tuple[int, ...], before: Sequence[int], after: Sequence[int]
+) -> None:
+    """Axis by axis, so that corners come from borders that are there already."""
+    for axis, (size, lead, trail) in enumerate(zip(inner, before, after, strict=True)):
+        rest = out
+        for other in range(axis + 1, len(inner)):
+            rest = rest.narrow(other, before[other], inner[other])
+        first, last = lead, lead + size - 1
+        for start, length, at_end in ((0, lead, False), (last + 1, trail, True)):
+            if not length:
+                continue
+            if mode == "edge":
+                source = rest.narrow(axis, last if at_end else first, 1)
+                source = source.broadcast_to(rest.narrow(axis, start, length).shape)
+            else:
+                source = rest.narrow(axis, last - 1 if at_end else first + length, length, -1)
+            ctx.copy(source, rest.narrow(axis, start, length))
 
 
 def _broadcast_constant(ctx: Lowering, value: int, like: View, out: View) -> View:
