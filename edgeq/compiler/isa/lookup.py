@@ -31,10 +31,10 @@ def by_shuffles(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
     index = tir.reinterpret(f"int8x{lanes}", _widened(index, lanes))
     vector, name = f"int8x{lanes}", ("llvm.x86.ssse3.pshuf.b.128" if lanes == 16 else "llvm.x86.avx2.pshuf.b")
     blend = "llvm.x86.sse41.pblendvb" if lanes == 16 else "llvm.x86.avx2.pblendvb"
-    masks = [tir.bind(index)]  # a blend looks at bit 7: bits 7, 6, 5, 4 of the index, moved there
+    masks = [tir.hold(index)]  # a blend looks at bit 7: bits 7, 6, 5, 4 of the index, moved there
     for _ in range(3):
-        masks.append(tir.bind(masks[-1] + masks[-1]))
-    low = tir.bind(masks[0] & _splat(15, "int8", lanes))
+        masks.append(tir.hold(masks[-1] + masks[-1]))
+    low = tir.hold(masks[0] & _splat(15, "int8", lanes))
 
     def select(row: int, level: int) -> Expr:
         if level == 4:
@@ -50,18 +50,18 @@ def by_shuffles(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
 def by_word_permutes(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
     """AVX-512 BW: two 64-word permutes hold the table; even and odd bytes are looked up as words, then picked apart."""
     op, wanted = tir.tirx.op, lanes_of(index)
-    words = tir.bind(tir.reinterpret("int16x32", _widened(index, 64)))
+    words = tir.hold(tir.reinterpret("int16x32", _widened(index, 64)))
     parts = [tir.reinterpret("int16x32", tir.vload(table, tir.i32(start) + 64 * k, 64)) for k in range(4)]
     unsigned = tir.bind(tir.reinterpret("uint16x32", words))
 
     def permuted(shift: int, upper: Expr) -> Expr:
         # The permute looks at 6 bits of the word number: bits 1 to 6 of the byte; bit 7 chooses the half.
-        number = tir.bind(tir.reinterpret("int16x32", op.shift_right(unsigned, _splat(shift, "uint16", 32))))
+        number = tir.hold(tir.reinterpret("int16x32", op.shift_right(unsigned, _splat(shift, "uint16", 32))))
         halves = [
             tir.intrin("int16x32", "llvm.x86.avx512.vpermi2var.hi.512", parts[k], number, parts[k + 1]) for k in (0, 2)
         ]
         chosen = tir.tirx.Select(upper, halves[1], halves[0])
-        return tir.bind(tir.reinterpret("uint16x32", chosen))
+        return tir.hold(tir.reinterpret("uint16x32", chosen))
 
     zero = _splat(0, "int16", 32)
     even = permuted(1, (words & _splat(0x80, "int16", 32)) != zero)

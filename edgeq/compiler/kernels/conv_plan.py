@@ -123,16 +123,14 @@ def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -
     widest = min(total, product.widest * (2 if oh * ow == 1 else 1))
     best: tuple[float, tuple[int, int, int]] | None = None
     for vectors in range(widest, 0, -1):
-        columns = [vectors] * (total // vectors) + ([total % vectors] if total % vectors else [])
+        columns = _pieces(total, vectors)
         for tile_h, tile_w in _tile_shapes(oh, ow, vectors, product):
-            size = tile_h * tile_w
-            full, rest = divmod(oh * ow if tile_h > 1 else ow, size)
-            rows = [size] * full + ([rest] if rest else [])
-            cost = 0.0
-            for r in set(rows):
-                for v in set(columns):
-                    one = product.step_cost(r, v) * steps + product.tile_cost(r, v)
-                    cost += rows.count(r) * columns.count(v) * one
+            rows = _pieces(oh * ow if tile_h > 1 else ow, tile_h * tile_w)
+            cost = sum(
+                many * times * (product.step_cost(r, v) * steps + product.tile_cost(r, v))
+                for r, many in rows
+                for v, times in columns
+            )
             cost *= 1 if tile_h > 1 else oh
             if best is None or cost < best[0]:
                 best = cost, (tile_h, tile_w, vectors)
@@ -142,8 +140,15 @@ def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -
 
 def _tile_shapes(oh: int, ow: int, vectors: int, product: Product) -> list[tuple[int, int]]:
     """Tiles that fit into registers: parts of a row of pixels, or several whole rows."""
-    shapes = [(1, width) for width in range(1, ow + 1) if product.fits(width, vectors)]
-    return shapes + [(height, ow) for height in range(2, oh + 1) if product.fits(height * ow, vectors)]
+    largest = product.registers
+    shapes = [(1, width) for width in range(1, min(ow, largest) + 1) if product.fits(width, vectors)]
+    return shapes + [(height, ow) for height in range(2, min(oh, largest) + 1) if product.fits(height * ow, vectors)]
+
+
+def _pieces(extent: int, size: int) -> list[tuple[int, int]]:
+    """(size, how many) of the pieces of an extent."""
+    full, rest = divmod(extent, size)
+    return [(piece, many) for piece, many in ((size, full), (rest, 1)) if piece and many]
 
 
 def count_tasks(x: Image, y: Image, window: Window, groups: int) -> int:
