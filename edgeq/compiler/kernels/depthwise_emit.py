@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeq.compiler.isa.base import lanes_of
 from edgeq.compiler.kernels import tir
-from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, Image
+from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, TVM_DTYPE, Image
 from edgeq.compiler.kernels.depthwise_plan import Chunks, Entry, Plan
 from edgeq.compiler.kernels.epilogue import parameter_words
 from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter, store_lanes
@@ -36,9 +39,10 @@ def emit(spec: DepthwiseSpec, target: Target) -> Any:
     parameters.append(("y", spec.y_dtype, spec.y.elements))
     with tir.kernel(spec.symbol(target), parameters) as (result, t0, t1, buffers):
         named = {name: buffer for (name, _, _), buffer in zip(parameters, buffers, strict=True)}
-        epilogue = _ReorderingEmitter(
+        epilogue = _TileEpilogue(
             spec.epilogue, target, layout, named["params"], table=named.get("table"), residual=named.get("residual")
         )
+        epilogue.register = target.vector_bytes
         _Writer(plan, epilogue, named).tasks(t0, t1)
     return result[0]
 
@@ -48,41 +52,115 @@ def _readable(image: Image, dtype: str) -> int:
     return image.elements + SLACK_BYTES // DTYPE_BYTES[dtype]
 
 
-class _ReorderingEmitter(EpilogueEmitter):
-    """An epilogue whose order isn't the channels' order: one shuffle in front of the store mends it."""
+@dataclass(frozen=True)
+class _Output:
+    """One pixel's block of a tile: finished accumulators, and where it is stored."""
 
-    def write_channels(
-        self,
-        acc: list[Expr],
-        position: Expr,
-        out: Expr,
-        index: Expr,
-        count: int,
-        residual_index: Expr | None,
-        channels: np.ndarray,
-    ) -> None:
-        """As `write`, where place p of the epilogue's order holds channel channels[p] of the chunk."""
-        if (channels == np.arange(len(channels))).all():
-            self.write(acc, position, out, index, count, residual_index=residual_index)
-            return
-        lanes, parts, done = self.isa.lanes, [], 0
-        other = None if residual_index is None else tir.bind(tir.vload(self.residual, residual_index, len(channels)))
+    acc: list[Expr]
+    y: Expr
+    residual: Expr | None
+
+
+class _TileEpilogue(EpilogueEmitter):
+    """An epilogue for several pixels at a time, whose order of channels may differ from the image's.
+
+    Place p of the epilogue's order holds channel channels[p] of the chunk; a shuffle in front of the store mends that.
+    """
+
+    register: int = 16  # bytes
+
+    def write_tile(self, outputs: list[_Output], position: Expr, out: Expr, count: int, channels: np.ndarray) -> None:
+        """Finishes and stores `count` channels of every output; `position` as in `write`."""
         if self.epilogue.form == "none":
-            places = np.array(self.isa.order(len(acc)))
-            parts, channels = [tir.bind(register) for register in acc], channels[places]
+            places = channels[np.array(self.isa.order(len(outputs[0].acc)))]
+            parts = [[tir.bind(register) for register in output.acc] for output in outputs]
+            kept = [places] * len(outputs)
+        elif self.epilogue.lut:
+            parts, kept = self._through_table(outputs, position, channels), [channels] * len(outputs)
         else:
-            for group in self.isa.groups(len(acc)):
-                place = slice(done * lanes, (done + group) * lanes)
-                picked = None if other is None else tir.shuffle([other], channels[place])
-                parts.append(tir.bind(self.finish(acc[done : done + group], position + done * lanes, count, picked)))
-                done += group
-        store_lanes(out, index, tir.shuffle(parts, np.argsort(channels)), count)
+            parts = [
+                [
+                    tir.bind(self.finish(registers, position + start, count, other))
+                    for start, registers, other in self._groups(output, channels)
+                ]
+                for output in outputs
+            ]
+            kept = [channels] * len(outputs)
+        for output, values, places in zip(outputs, parts, kept, strict=True):
+            self._store(values, places, out, output.y, count)
+
+    def _groups(self, output: _Output, channels: np.ndarray) -> Iterator[tuple[int, list[Expr], Expr | None]]:
+        """(first lane, registers, lanes of the residual) of every group of registers that is narrowed together."""
+        whole = None
+        if self.epilogue.residual is not None and output.residual is not None:
+            whole = tir.bind(tir.vload(self.residual, output.residual, len(channels)))
+        lanes, done = self.isa.lanes, 0
+        for group in self.isa.groups(len(output.acc)):
+            places = channels[done * lanes : (done + group) * lanes]
+            other = whole if whole is None or len(places) == len(channels) else tir.shuffle([whole], places.tolist())
+            yield done * lanes, output.acc[done : done + group], other
+            done += group
+
+    def _through_table(self, outputs: list[_Output], position: Expr, channels: np.ndarray) -> list[list[Expr]]:
+        """The bytes of all outputs side by side in whole registers through the table, then the residual."""
+        groups = [list(self._groups(output, channels)) for output in outputs]
+        indices = [
+            tir.bind(self._index(self._requantize(registers, position + start)))
+            for row in groups
+            for start, registers, _ in row
+        ]
+        mapped = iter(self._look_up(indices))
+        return [[self._after_table(next(mapped), other) for _, _, other in row] for row in groups]
+
+    def _index(self, value: Expr) -> Expr:
+        """s16 lanes -> u8 lanes that count table entries from the lowest value on."""
+        unsigned = self.epilogue.dtype == "u8"
+        lanes = lanes_of(value)
+        index = tir.reinterpret(f"uint8x{lanes}", self.isa.saturate8(value, unsigned))
+        return index if unsigned else tir.tirx.op.bitwise_xor(index, self.isa.splat(128, "uint8", lanes))
+
+    def _look_up(self, indices: list[Expr]) -> list[Expr]:
+        """Each vector's entries; narrow vectors share a register on the way, for a look-up costs the same for all."""
+        result: list[Expr] = []
+        pending = list(indices)
+        while pending:
+            lanes = lanes_of(pending[0])
+            taken = 1
+            while taken < len(pending) and lanes_of(pending[taken]) == lanes and (taken + 1) * lanes <= self.register:
+                taken += 1
+            # The shuffle wants a power of two; the first vector fills up.
+            slots = 1 << (taken - 1).bit_length()
+            vectors = pending[:taken] + [pending[0]] * (slots - taken)
+            joined = vectors[0] if slots == 1 else tir.bind(tir.shuffle(vectors, range(slots * lanes)))
+            mapped = self.isa.lookup(joined, self.table)
+            assert mapped is not None, "every instruction set has a vector look-up"
+            mapped = tir.bind(mapped)
+            for k in range(taken):
+                part = mapped if slots == 1 else tir.shuffle([mapped], range(k * lanes, (k + 1) * lanes))
+                result.append(tir.bind(tir.reinterpret(f"{TVM_DTYPE[self.epilogue.dtype]}x{lanes}", part)))
+            pending = pending[taken:]
+        return result
+
+    def _after_table(self, value: Expr, other: Expr | None) -> Expr:
+        if other is None:
+            return value
+        wide = self._add_residual(tir.bind(tir.cast(f"int16x{lanes_of(value)}", value)), other)
+        return tir.bind(self.isa.saturate8(wide, self.epilogue.dtype == "u8"))
+
+    def _store(self, parts: list[Expr], channels: np.ndarray, out: Expr, index: Expr, count: int) -> None:
+        if (channels != np.arange(len(channels))).any():
+            parts = [tir.shuffle(parts, np.argsort(channels).tolist())]
+        done = 0
+        for part in parts:
+            if done < count:
+                store_lanes(out, index + done, part, min(count - done, lanes_of(part)))
+            done += lanes_of(part)
 
 
 class _Writer:
     """Writes loops over tasks, tiles of rows, chunks of channels and tiles of columns, and what is inside."""
 
-    def __init__(self, plan: Plan, epilogue: _ReorderingEmitter, buffers: dict[str, Expr]) -> None:
+    def __init__(self, plan: Plan, epilogue: _TileEpilogue, buffers: dict[str, Expr]) -> None:
         self.plan, self.geometry, self.product = plan, plan.geometry, plan.product
         self.epilogue, self.buffers = epilogue, buffers
 
@@ -162,15 +240,14 @@ class _Tile:
         x, y, r = places
         g = self.geometry
         accs = self._unrolled(columns, x) if self.plan.unrolled else self._looped(columns, x)
+        outputs = []
         for (row, column), acc in accs.items():
             residual = None
             if r is not None and g.residual is not None:
                 residual = r + (row * g.residual.row + column * g.residual.column)
-            place = y + (row * g.y.row + column * g.y.column)
-            channels = self.product.channels(self.chunks.width)
-            self.epilogue.write_channels(
-                acc, self.position, self.buffers["y"], place, self.chunks.valid, residual, channels
-            )
+            outputs.append(_Output(acc, y + (row * g.y.row + column * g.y.column), residual))
+        channels = self.product.channels(self.chunks.width)
+        self.epilogue.write_tile(outputs, self.position, self.buffers["y"], self.chunks.valid, channels)
 
     def _unrolled(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
         """Every tap written out; a column of the input is loaded and arranged once for all its outputs."""

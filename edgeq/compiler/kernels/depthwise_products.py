@@ -159,7 +159,7 @@ class Interleaved:
             size *= 2
         name = f"{'uint8' if self.dtype == 'u8' else 'int8'}x{self.lanes * 4}" if self.group == 4 else None
         name = name or f"int16x{self.lanes * 2}"
-        return [tir.bind(tir.reinterpret(name, block[0])) for block in blocks]
+        return [tir.hold(tir.reinterpret(name, block[0])) for block in blocks]
 
     def _join(self, taps: Sequence[Expr | None], width: int, step: int) -> list[Expr]:
         """`step` neighbouring taps side by side in elements wide enough for them."""

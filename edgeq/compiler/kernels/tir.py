@@ -55,6 +55,15 @@ def bind(value: Expr) -> Expr:
     return T.bind(value)
 
 
+def hold(value: Expr) -> Expr:
+    """Names a value for good. The simplifier puts a pure expression back wherever the name that `bind` gave it is used,
+    so that trees of shared expressions grow exponentially (seconds in LLVM); a local register it leaves alone."""
+    dtype = str(value.ty.dtype)
+    register = alloc(1, dtype)
+    store(register, 0, value)
+    return T.bind(load(register, 0))
+
+
 def alloc(elements: int, dtype: str) -> Expr:
     """A small local array that must end up in registers; `dtype` may be a vector ('int32x8')."""
     return T.alloc_buffer((elements,), dtype, scope="local", annotations={"disable_lower_builtin": True})
