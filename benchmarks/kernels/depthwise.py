@@ -1,6 +1,6 @@
 """Depthwise kernels against ONNX Runtime fp32, one core, interleaved: microseconds and ratios (median of rounds).
 
-python benchmarks/kernels/depthwise.py [--targets x86-vnni x86-avx2] [--core 0] [--rounds 15] [--only 56x56x144]
+python benchmarks/kernels/depthwise.py [--targets x86-vnni x86-avx2] [--core 0] [--rounds 15] [--table] [--only 56x56x144]
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ SHAPES = [
 Timed = Callable[[], object]
 
 
-def kernel_call(shape: tuple[int, int, int, int, int, str], target_name: str) -> tuple[Timed, str]:
+def kernel_call(shape: tuple[int, int, int, int, int, str], target_name: str, table: bool) -> tuple[Timed, str]:
     """A call of our kernel on all tasks, and its name."""
     h, w, c, k, s, _ = shape
     target = load_target(target_name)
     pad = k // 2
     out_h, out_w = (h + 2 * pad - k) // s + 1, (w + 2 * pad - k) // s + 1
-    epilogue = Epilogue("narrow", "u8", 128, 128, 255, 6)
+    epilogue = Epilogue("narrow", "u8", 128, 0 if table else 128, 255, 6, lut=table)
     x, y = Image.dense(1, h + 2 * pad, w + 2 * pad, c), Image.dense(1, out_h, out_w, c)
     spec = DepthwiseSpec(x, y, "u8", k, k, epilogue, stride_h=s, stride_w=s, x_zero_point=128)
     rng = np.random.default_rng(0)
@@ -71,6 +71,7 @@ def kernel_call(shape: tuple[int, int, int, int, int, str], target_name: str) ->
         "bias": rng.integers(-5000, 5000, c).astype(np.int32),
         "multiplier": rng.integers(2**14, 2**15, c).astype(np.int32),
         "shift": np.full(c, 6, np.int32),
+        "table": rng.integers(0, 256, 256).astype(np.uint8),
     }
     arrays = {"x": rng.integers(0, 256, x.elements + SLACK_BYTES).astype(np.uint8)}
     arrays |= spec.pack(target, constants)
@@ -100,8 +101,8 @@ def aligned(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def onnxruntime_call(shape: tuple[int, int, int, int, int, str]) -> Timed:
-    """The same layer with ReLU in fp32, in ONNX Runtime's own blocked layout as inside a network."""
+def onnxruntime_call(shape: tuple[int, int, int, int, int, str], table: bool = False) -> Timed:
+    """The same layer with its activation in fp32, in ONNX Runtime's own blocked layout as inside a network."""
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
 
@@ -113,8 +114,11 @@ def onnxruntime_call(shape: tuple[int, int, int, int, int, str]) -> Timed:
         helper.make_node(
             "Conv", ["x", "w", "b"], ["a"], group=c, kernel_shape=[k, k], strides=[s, s], pads=[k // 2] * 4
         ),
-        helper.make_node("Relu", ["a"], ["y"]),
     ]
+    if table:
+        nodes += [helper.make_node("Sigmoid", ["a"], ["s"]), helper.make_node("Mul", ["a", "s"], ["y"])]
+    else:
+        nodes.append(helper.make_node("Relu", ["a"], ["y"]))
     graph = helper.make_graph(
         nodes,
         "layer",
@@ -157,6 +161,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="")
+    parser.add_argument("--table", action="store_true", help="SiLU as a table instead of ReLU")
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.core})
     overhead: list[Timed] = [onnxruntime_call((1, 1, 16, 1, 1, ""))]
@@ -164,8 +169,10 @@ def main() -> None:
         title = "{}x{}x{} k{} s{}".format(*shape[:5])
         if options.only not in title:
             continue
-        kernels = {name: kernel_call(shape, name) for name in options.targets}
-        calls = {"fp32": onnxruntime_call(shape), "empty": overhead[0]} | {n: k[0] for n, k in kernels.items()}
+        kernels = {name: kernel_call(shape, name, options.table) for name in options.targets}
+        calls = {"fp32": onnxruntime_call(shape, options.table), "empty": overhead[0]} | {
+            n: k[0] for n, k in kernels.items()
+        }
         times = measure(calls, options.rounds)
         # ONNX Runtime's cost of a call, measured with a layer of one pixel, is not the kernel's.
         reference = times["fp32"] - times["empty"].min()
