@@ -1,6 +1,6 @@
 """Depthwise kernels against ONNX Runtime fp32, one core, interleaved: microseconds and ratios (median of rounds).
 
-python benchmarks/kernels/depthwise.py [--targets x86-vnni x86-avx2] [--core 0] [--rounds 15] [--table] [--only 56x56x144]
+python benchmarks/kernels/depthwise.py [--targets x86-vnni x86-avx2] [--core 0] [--rounds 15] [--table] [--only 7x7]
 """
 
 from __future__ import annotations
