@@ -122,6 +122,18 @@ class Isa:
         """a·ma + b·mb of s16 lanes -> the s32 registers of one group in pack order (wrapping)."""
         raise NotImplementedError
 
+    def weighted_pair(self, a: Expr, b: Expr, a_weight: Expr, b_weight: Expr) -> list[Expr]:
+        """`pair_sum` with s32 scalars that fit s16 as multipliers."""
+        raise NotImplementedError
+
+    def dot(self, a: Expr, b: Expr) -> Expr:
+        """Products of 2 · `lanes` s16 lanes as one s32 register with the same total."""
+        halves = [
+            tir.cast(f"int32x{self.lanes}", x) * tir.cast(f"int32x{self.lanes}", y)
+            for x, y in zip(self.split(a, 2), self.split(b, 2), strict=True)
+        ]
+        return halves[0] + halves[1]
+
     def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:
         """int32 parameter sections of `single`, one or two words per lane each.
 

@@ -60,6 +60,14 @@ class Neon(Isa):
             for x, y in zip(self.split(a, parts), self.split(b, parts), strict=True)
         ]
 
+    def weighted_pair(self, a: Expr, b: Expr, a_weight: Expr, b_weight: Expr) -> list[Expr]:
+        parts = lanes_of(a) // 4
+        ma, mb = (tir.broadcast(tir.cast("int16", weight), 4) for weight in (a_weight, b_weight))
+        return [
+            self.multiply_long16(x, ma) + self.multiply_long16(y, mb)
+            for x, y in zip(self.split(a, parts), self.split(b, parts), strict=True)
+        ]
+
     def lookup(self, index: Expr, table: Expr, start: Expr | int = 0) -> Expr | None:
         return lookup.by_table_registers(index, table, start)
 

@@ -27,6 +27,8 @@ class Run:
         x, x_index: activations; x_index(row) is the element where the row's run starts.
         w, w_index: weights of the block; the run starts at w_index.
         groups: K groups of the run.
+        zero: a 0 that LLVM can't see through. A loop whose count it is added to is neither written out nor are its
+            weights loaded once for all tiles, which would push accumulators out of the registers.
     """
 
     acc: Expr
@@ -37,6 +39,7 @@ class Run:
     w: Expr
     w_index: Expr | int
     groups: int
+    zero: Expr
 
     def load(self, place: int) -> Expr:
         """The accumulator with this number."""

@@ -74,6 +74,15 @@ class X86(Isa):
         multipliers = tir.reinterpret(f"int16x{2 * self.lanes}", self.splat(signed, "int32", self.lanes))
         return [self.multiply_add(pairs, multipliers) for pairs in self.interleave(a, b)]
 
+    def weighted_pair(self, a: Expr, b: Expr, a_weight: Expr, b_weight: Expr) -> list[Expr]:
+        low = a_weight & tir.const(0xFFFF)
+        pair = tir.bind(low | tir.tirx.op.shift_left(b_weight, tir.const(16)))
+        multipliers = tir.reinterpret(f"int16x{2 * self.lanes}", tir.broadcast(pair, self.lanes))
+        return [self.multiply_add(pairs, multipliers) for pairs in self.interleave(a, b)]
+
+    def dot(self, a: Expr, b: Expr) -> Expr:
+        return self.multiply_add(a, b)
+
 
 class Avx2(X86):
     """256-bit registers."""

@@ -75,11 +75,13 @@ class _ConvEmitter:
         image = self.plan.x
         self.row_stride = self.plan.staged_w * image.c if self.staged else image.row_stride
         self.pixel_stride = image.c if self.staged else image.pixel_stride
+        self.zero: Expr = 0
 
     def units(self, t0: Expr, t1: Expr) -> None:
         """Tasks are equal shares of the units."""
         plan, tasks = self.plan, self.spec.tasks()
         begin, end = (tir.bind(_op.truncdiv(t * plan.units, tir.const(tasks))) for t in (t0, t1))
+        self.zero = tir.bind(_op.shift_right(t0, tir.const(31)))  # tasks are never negative, but LLVM doesn't know
         with T.serial(begin, end) as unit:
             block, split = _divide(unit, plan.tiling.column_splits)
             rows, column = _divide(block, plan.blocks_w)
@@ -212,8 +214,19 @@ class _ConvEmitter:
         with _loop(runs.rows) as i, _loop(runs.columns) as j:
             x = tir.bind(place.x + i * runs.row_step + j * runs.column_step)
             w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)
-            run = Run(acc, rows, vectors, self.x, lambda row: x + offsets[row].x, self.buffers["w"], w, runs.groups)
-            product.accumulate(run)
+            product.accumulate(
+                Run(
+                    acc=acc,
+                    rows=rows,
+                    vectors=vectors,
+                    x=self.x,
+                    x_index=lambda row: x + offsets[row].x,
+                    w=self.buffers["w"],
+                    w_index=w,
+                    groups=runs.groups,
+                    zero=self.zero,
+                )
+            )
         results = []
         for row in range(rows):
             registers = []
