@@ -81,7 +81,7 @@ class MatMulSpec(KernelSpec):
         """
         nest = Nest.of(shape[:-2], a_strides[:-2], b_strides[:-2], y_strides[:-2])
         (a_m, a_k), (b_k, b_n), (y_m, y_n) = a_strides[-2:], b_strides[-2:], y_strides[-2:]
-        columns = Nest((shape[-1],), ((1,), (y_n if b_n == 1 else 2,)))
+        columns = Nest((shape[-1],), ((1,), (y_n,)))
         scales = Scales.of(columns, 0, constants.get("multiplier"), constants.get("shift"))
         a, b, y = nest.strides
         strides = {"a_m": a_m, "a_k": a_k, "b_k": b_k, "b_n": b_n, "y_m": y_m, "y_n": y_n}
@@ -96,7 +96,7 @@ class MatMulSpec(KernelSpec):
         """Vectors along the columns of b and y, along k, or none."""
         if self.b_n == 1 and self.y_n == 1 and self.scales.walk != "classes":
             return "columns"
-        return "dots" if self.a_k == 1 and self.b_k == 1 and self.scales.walk != "lanes" else "elements"
+        return "dots" if self.a_k == 1 and self.b_k == 1 else "elements"
 
     @property
     def nest(self) -> Nest:

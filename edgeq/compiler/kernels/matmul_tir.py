@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edgeq.compiler.isa.base import Isa
 from edgeq.compiler.kernels import loops, tir
+from edgeq.compiler.kernels.base import DType
 from edgeq.compiler.kernels.epilogue import isa_of
 from edgeq.compiler.kernels.matmul import ROWS, MatMulSpec
 from edgeq.compiler.kernels.requantize_tir import ScaledWriter, scale_parameters
@@ -20,18 +21,16 @@ class _Product:
     def __init__(self, spec: MatMulSpec, isa: Isa, buffers: tuple[Expr, Expr, Expr], writer: ScaledWriter) -> None:
         self.spec, self.isa, self.writer = spec, isa, writer
         self.a, self.b, self.y = buffers
+        self.width = 2 * isa.lanes
 
     def scalar(self, buffer: Expr, index: Expr, zero_point: int) -> Expr:
         """One element without its zero point, s32."""
         return tir.bind(tir.cast("int32", tir.load(buffer, index)) - zero_point)
 
-    def vector(self, buffer: Expr, index: Expr, dtype: str, zero_point: int, registers: int) -> list[Expr]:
-        """Consecutive elements without their zero point as s32 registers in natural order."""
-        isa, width = self.isa, registers * self.isa.lanes
-        value = load16(buffer, index, dtype, 1, width)  # type: ignore[arg-type]
-        if zero_point:
-            value = tir.bind(value - isa.splat(zero_point, "int16", width))
-        return [tir.bind(tir.cast(f"int32x{isa.lanes}", part)) for part in isa.split(value, registers)]
+    def vector(self, buffer: Expr, index: Expr, dtype: DType, zero_point: int, width: int) -> Expr:
+        """Consecutive elements without their zero point, s16."""
+        value = load16(buffer, index, dtype, 1, width)
+        return tir.bind(value - self.isa.splat(zero_point, "int16", width)) if zero_point else value
 
     def state(self, registers: int) -> Expr:
         """Zeroed accumulators."""
@@ -41,57 +40,99 @@ class _Product:
             tir.vstore(state, r * lanes, self.isa.splat(0, "int32", lanes), lanes)
         return state
 
+    def groups(self, body: Callable[[Expr, int], None]) -> None:
+        """body(first column, columns) for every group of 2 · lanes columns."""
+        full, tail = divmod(self.spec.n, self.width)
+        if full:
+            with T.serial(0, full) as v:
+                body(tir.bind(v * self.width), self.width)
+        if tail:
+            body(tir.const(full * self.width), tail)
+
     def columns(self, offsets: Sequence[Expr], rows: int) -> None:
         """A block of rows times all columns, a vector of columns at a time."""
         spec, lanes = self.spec, self.isa.lanes
-        full, tail = divmod(spec.n, 2 * lanes)
-        if full:
-            with T.serial(0, full) as v:
-                self._block(offsets, rows, tir.bind(v * (2 * lanes)), 2, 2 * lanes)
-        if tail:
-            self._block(offsets, rows, tir.const(full * 2 * lanes), -(-tail // lanes), tail)
 
-    def _block(self, offsets: Sequence[Expr], rows: int, column: Expr, registers: int, valid: int) -> None:
-        spec, lanes = self.spec, self.isa.lanes
-        state = self.state(rows * registers)
-        with T.serial(0, spec.k) as k:
-            right = self.vector(self.b, offsets[1] + k * spec.b_k + column, spec.b_dtype, spec.b_zero_point, registers)
+        def block(column: Expr, valid: int) -> None:
+            registers = -(-valid // lanes)
+            state = self.state(rows * registers)
+            if spec.k > 1:
+                with T.serial(0, spec.k // 2) as pair:
+                    self._step(state, offsets, tir.bind(pair * 2), column, (rows, registers), both=True)
+            if spec.k % 2:
+                self._step(state, offsets, tir.const(spec.k - 1), column, (rows, registers), both=False)
+            position = self.writer.position(column)
             for row in range(rows):
-                place = offsets[0] + row * spec.a_m + k * spec.a_k
-                left = tir.bind(tir.broadcast(self.scalar(self.a, place, spec.a_zero_point), lanes))
-                for r, value in enumerate(right):
-                    at = (row * registers + r) * lanes
-                    tir.vstore(state, at, tir.vload(state, at, lanes) + left * value, lanes)
-        position = self.writer.position(column)
+                acc = [tir.hold(tir.vload(state, (row * registers + r) * lanes, lanes)) for r in range(registers)]
+                self.writer.write(self._natural(acc), position, self.y, offsets[2] + row * spec.y_m + column, valid)
+
+        self.groups(block)
+
+    def _step(
+        self, state: Expr, offsets: Sequence[Expr], k: Expr, column: Expr, tile: tuple[int, int], both: bool
+    ) -> None:
+        """Two rows of b (or its last one) into the accumulators, which are in pack order."""
+        spec, lanes, (rows, registers) = self.spec, self.isa.lanes, tile
+        places = [offsets[1] + (k + step) * spec.b_k + column for step in range(2 if both else 1)]
+        right = [self.vector(self.b, p, spec.b_dtype, spec.b_zero_point, registers * lanes) for p in places]
         for row in range(rows):
-            acc = [tir.vload(state, (row * registers + r) * lanes, lanes) for r in range(registers)]
-            self.writer.write(acc, position, self.y, offsets[2] + row * spec.y_m + column, valid)
+            start = offsets[0] + row * spec.a_m
+            left = [self.scalar(self.a, start + (k + step) * spec.a_k, spec.a_zero_point) for step in range(len(right))]
+            sums = self.isa.weighted_pair(right[0], right[-1], left[0], left[1] if both else tir.const(0))
+            for r, value in enumerate(sums):
+                at = (row * registers + r) * lanes
+                tir.vstore(state, at, tir.vload(state, at, lanes) + value, lanes)
+
+    def _natural(self, registers: list[Expr]) -> list[Expr]:
+        """Registers in pack order -> in column order."""
+        lanes, order = self.isa.lanes, self.isa.order(len(registers))
+        picks = [order.index(lane) for lane in range(len(order))]
+        if picks == sorted(picks):
+            return registers
+        return [tir.shuffle(registers, picks[r * lanes : (r + 1) * lanes]) for r in range(len(registers))]
 
     def single(self, offsets: Sequence[Expr]) -> None:
-        """One row, one output after the other; vectors along k where both sides are contiguous."""
+        """One row; sums go one by one into a small array that is written as vectors where y is contiguous."""
         spec, lanes = self.spec, self.isa.lanes
-        full = spec.k // lanes if spec.walk == "dots" else 0
-        rest = spec.k - full * lanes
-        with T.serial(0, spec.n) as column:
-            right = tir.bind(offsets[1] + column * spec.b_n)
-            wide, last = self.state(1), tir.alloc(1, "int32")
-            tir.store(last, 0, tir.const(0))
-            if full:
-                with T.serial(0, full) as v:
-                    left = self.vector(self.a, offsets[0] + v * lanes, spec.a_dtype, spec.a_zero_point, 1)[0]
-                    other = self.vector(self.b, right + v * lanes, spec.b_dtype, spec.b_zero_point, 1)[0]
-                    tir.vstore(wide, 0, tir.vload(wide, 0, lanes) + left * other, lanes)
-            if rest:
-                with T.serial(0, rest) as i:
-                    k = tir.bind(i + full * lanes)
-                    one = self.scalar(self.a, offsets[0] + k * spec.a_k, spec.a_zero_point)
-                    two = self.scalar(self.b, right + k * spec.b_k, spec.b_zero_point)
-                    tir.store(last, 0, tir.load(last, 0) + one * two)
-            total = tir.load(last, 0)
-            for lane in range(lanes if full else 0):
-                total = tir.bind(total + tir.load(wide, lane))
-            acc = [tir.bind(tir.broadcast(total, lanes))]
-            self.writer.write(acc, self.writer.position(column), self.y, offsets[2] + column * spec.y_n, 1)
+        if spec.y_n != 1 or spec.scales.walk == "classes":
+            with T.serial(0, spec.n) as column:
+                acc = [tir.bind(tir.broadcast(self._total(offsets, column), lanes))]
+                position = self.writer.position(column)
+                self.writer.write(acc, position, self.y, offsets[2] + column * spec.y_n, 1)
+            return
+        sums = tir.alloc(self.width, "int32")
+
+        def block(first: Expr, valid: int) -> None:
+            with T.serial(0, valid) as i:
+                tir.store(sums, i, self._total(offsets, first + i))
+            acc = [tir.vload(sums, r * lanes, lanes) for r in range(-(-valid // lanes))]
+            self.writer.write(acc, self.writer.position(first), self.y, offsets[2] + first, valid)
+
+        self.groups(block)
+
+    def _total(self, offsets: Sequence[Expr], column: Expr) -> Expr:
+        """The sum for one column, s32; vectors along k where both sides are contiguous."""
+        spec = self.spec
+        full = spec.k // self.width if spec.walk == "dots" else 0
+        rest = spec.k - full * self.width
+        right = tir.bind(offsets[1] + column * spec.b_n)
+        wide, last = self.state(1), tir.alloc(1, "int32")
+        tir.store(last, 0, tir.const(0))
+        if full:
+            with T.serial(0, full) as v:
+                left = self.vector(self.a, offsets[0] + v * self.width, spec.a_dtype, spec.a_zero_point, self.width)
+                other = self.vector(self.b, right + v * self.width, spec.b_dtype, spec.b_zero_point, self.width)
+                tir.vstore(wide, 0, tir.vload(wide, 0, self.isa.lanes) + self.isa.dot(left, other), self.isa.lanes)
+        if rest:
+            with T.serial(0, rest) as i:
+                k = tir.bind(i + full * self.width)
+                one = self.scalar(self.a, offsets[0] + k * spec.a_k, spec.a_zero_point)
+                two = self.scalar(self.b, right + k * spec.b_k, spec.b_zero_point)
+                tir.store(last, 0, tir.load(last, 0) + one * two)
+        total = tir.load(last, 0)
+        if full:
+            total = total + tir.intrin("int32", "llvm.vector.reduce.add", tir.vload(wide, 0, self.isa.lanes))
+        return tir.bind(total)
 
 
 def matmul(spec: MatMulSpec, target: Target) -> Expr:
