@@ -42,6 +42,8 @@ class Ranges:
         warnings: what the user should know about the data.
         images: inputs whose values lie on an 8-bit grid per channel; int8 holds them (nearly) exactly, so their range
             is what was observed, whatever the observer.
+        means: per value that a product reads: mean over everything but its channels (axis 1 of images, else the last),
+            for bias correction; empty where the data was random.
     """
 
     statistics: Mapping[str, TensorStatistics]
@@ -51,6 +53,7 @@ class Ranges:
     source: str = ""
     warnings: tuple[str, ...] = field(default=())
     images: frozenset[str] = field(default=frozenset())
+    means: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def range(self, name: str, observer: str | None = None, levels: int = 256) -> tuple[float, float]:
         """(low, high) of one value by an observer."""
@@ -99,13 +102,42 @@ def calibrate(
         outputs = dict(zip(inner, session.run(feeds), strict=True))
         return outputs | {name: feeds[name] for name in names if name in inputs}
 
+    averages = {name: _ChannelMean() for name in _read_by_products(topology)} if samples.calibrated else {}
     for done, values in enumerate(map_ordered(run, samples.feeds(), threads), start=1):
         for name, array in values.items():
             _observe(statistics[name], name, array, done)
+            if name in averages:
+                averages[name].add(array)
         if progress:
             progress("calibrate", done, samples.runs)
     images = frozenset(name for name in inputs if name in names and samples.calibrated and _is_image(samples, name))
-    return Ranges(statistics, observer, len(samples), samples.calibrated, samples.source, samples.warnings, images)
+    means = {name: average.mean for name, average in averages.items()}
+    return Ranges(
+        statistics, observer, len(samples), samples.calibrated, samples.source, samples.warnings, images, means
+    )
+
+
+def _read_by_products(topology: Topology) -> set[str]:
+    return {name_of(layer.inputs[0]) for layer in topology.layers if layer.op in ("Conv", "MatMul") and layer.inputs}
+
+
+class _ChannelMean:
+    """Running mean per channel: axis 1 of rank-4 values, the last axis of others."""
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | float = 0.0
+        self._runs = 0
+
+    def add(self, array: Array) -> None:
+        """Take in one run."""
+        axes = (0, 2, 3) if array.ndim == 4 else tuple(range(array.ndim - 1))
+        self._sum = self._sum + array.mean(axis=axes, dtype=np.float32).astype(np.float64)
+        self._runs += 1
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean over the runs."""
+        return np.asarray(self._sum / self._runs)
 
 
 def _is_image(samples: CalibrationData, name: str) -> bool:

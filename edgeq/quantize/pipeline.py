@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from edgeq.quantize.integerize import build, check_supported
 from edgeq.quantize.observers import DEFAULT, get
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import Policy
-from edgeq.quantize.promote import SAMPLES, Promotion, promote
+from edgeq.quantize.promote import Promotion, promote
 from edgeq.quantize.report import QuantizeReport, compare_outputs, layer_reports, promoted_tensors
 from edgeq.quantize.topology import Topology
 
@@ -39,7 +39,8 @@ class QuantizeOptions:
         policy: per-layer choices, None = defaults.
         promote: keep in s16 the tensors that the label-free rule finds (never on random data).
         promotion_budget: normalised error of the final output that may remain, None = .01 (.03 above 100 tensors).
-        promotion_samples: samples the rule looks at.
+        promotion_samples: samples the rule looks at, None = 4 to 32, more for smaller networks.
+        bias_correction: move the mean effect of rounding the weights into the bias.
         compare_samples: calibration samples on which the integer graph is compared with the float graph; 0 = don't.
         seed: of random data.
         threads: samples run at a time, None = one per core.
@@ -50,7 +51,8 @@ class QuantizeOptions:
     policy: Policy | None = None
     promote: bool = True
     promotion_budget: float | None = None
-    promotion_samples: int = SAMPLES
+    promotion_samples: int | None = None
+    bias_correction: bool = True
     compare_samples: int = 16
     seed: int = 0
     threads: int | None = None
@@ -139,6 +141,8 @@ def quantize(
     samples = as_data(graph, data, chosen.seed)
     with watch.stage("calibrate"):
         ranges = calibrate(graph, samples, chosen.observer, threads=chosen.threads, progress=chosen.progress)
+    if not chosen.bias_correction:
+        ranges = replace(ranges, means={})
     with watch.stage("promote"):
         promotion = _promotion(Plan(topology, ranges, policy), samples, chosen)
     with watch.stage("integerize"):

@@ -4,6 +4,10 @@ The rule: round one tensor to int8, keep everything else float, and take the nor
 output; promote the worst until the error of all the others together is within a budget (.01; .03 in networks with more
 than 100 tensors).
 
+An input that causes more than half of the whole error by itself is promoted even within the budget, as long as the
+error is not negligible (a tenth of the budget): spectra and other measurements with a wide range lose in int8 what no
+later layer brings back, and only the first layer pays for 16 bits.
+
 The errors of single tensors nearly add up, so groups of tensors are rounded together first. Only a group that matters
 is split further, worst first; a network that is within the budget as a whole costs a single measurement.
 """
@@ -11,6 +15,7 @@ is split further, worst first; a network that is within the budget as a whole co
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,12 +23,15 @@ from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.simulate import Simulation, largest_error
-from edgeq.quantize.topology import Topology, is_float, name_of
+from edgeq.quantize.topology import Topology, is_float, name_of, shape_of
 
 #: Largest error that may remain, and the same for networks with more than MANY tensors.
 BUDGET, BUDGET_MANY, MANY = 0.01, 0.03, 100
-#: Samples the error is measured on.
-SAMPLES = 4
+#: Share of the whole error from which an input is promoted, and the part of the budget below which none is.
+DOMINANT, NEGLIGIBLE = 0.5, 0.1
+#: Fewest and most samples the error is measured on, and the number of activations to spend on one measurement: small
+#: networks can afford more samples, and need them.
+SAMPLES, SAMPLES_MANY, ACTIVATIONS = 4, 32, 32_000_000
 #: Groups the tensors are first divided into.
 GROUPS = 16
 
@@ -52,7 +60,7 @@ def promote(
     data: CalibrationData,
     *,
     budget: float | None = None,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Promotion:
@@ -62,7 +70,7 @@ def promote(
         plan: quantization with nothing promoted yet.
         data: calibration data; a few samples of it are used.
         budget: normalised squared error of the final output that may remain; None = the rule's.
-        samples: how many samples to judge by.
+        samples: how many samples to judge by; None = 4 to 32, more for smaller networks.
         threads: samples run at a time.
         progress: called with (stage, done, total).
     """
@@ -72,13 +80,20 @@ def promote(
     allowed = budget if budget is not None else (BUDGET_MANY if len(candidates) > MANY else BUDGET)
     groups = {group: {value: plan.s8(value) for value in values} for group, values in candidates.items()}
     simulation = Simulation(plan.topology.model, groups, final_outputs(plan.topology))
-    feeds = list(data.feeds(samples))
+    feeds = list(data.feeds(samples or affordable_samples(plan.topology)))
     reference = simulation.run(feeds, (), threads)
 
     def measure(active: Sequence[str]) -> float:
         return largest_error(reference, simulation.run(feeds, active, threads))
 
-    return _Search(measure, allowed, progress).run(list(groups))
+    inputs = [group for group, values in candidates.items() if any(v not in plan.topology.producer for v in values)]
+    return _Search(measure, allowed, inputs, progress).run(list(groups))
+
+
+def affordable_samples(topology: Topology) -> int:
+    """Samples for one measurement, from the size of the network (not from a clock: results must not depend on it)."""
+    activations = sum(math.prod(shape_of(value)) for value in topology.values())
+    return max(SAMPLES, min(SAMPLES_MANY, ACTIVATIONS // max(1, activations)))
 
 
 def final_outputs(topology: Topology) -> list[str]:
@@ -99,9 +114,13 @@ class _Search:
     """Best-first splitting of groups of tensors."""
 
     def __init__(
-        self, measure: Callable[[Sequence[str]], float], budget: float, progress: Progress | None = None
+        self,
+        measure: Callable[[Sequence[str]], float],
+        budget: float,
+        inputs: Sequence[str] = (),
+        progress: Progress | None = None,
     ) -> None:
-        self._measure, self._budget, self._progress = measure, budget, progress
+        self._measure, self._budget, self._inputs, self._progress = measure, budget, inputs, progress
         self._measurements = 0
         self._promoted: dict[str, float] = {}
         #: (−error, running number, members): the heap yields the worst group first.
@@ -109,7 +128,9 @@ class _Search:
 
     def run(self, tensors: list[str]) -> Promotion:
         before = after = self._error(tensors)
-        if before > self._budget:
+        if NEGLIGIBLE * self._budget < before <= self._budget:
+            after = self._promote_dominant_input(tensors, before)
+        elif before > self._budget:
             size = -(-len(tensors) // GROUPS)
             for start in range(0, len(tensors), size):
                 self._push(tensors[start : start + size])
@@ -120,6 +141,15 @@ class _Search:
                 self._progress("promote", round(100 * self._budget / max(self._budget, after)), 100)
         worst_first = dict(sorted(self._promoted.items(), key=lambda item: -item[1]))
         return Promotion(worst_first, before, after, self._budget, self._measurements)
+
+    def _promote_dominant_input(self, tensors: list[str], whole: float) -> float:
+        """Promote the input that makes more than half of the error, if there is one; returns what error remains."""
+        for name in self._inputs:
+            error = self._error([name])
+            if error > DOMINANT * whole:
+                self._promoted[name] = error
+                return self._error([other for other in tensors if other != name])
+        return whole
 
     def _promote_worst(self) -> None:
         """Split the worst group until a single tensor is the worst, and promote that."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.quantize import QuantizeOptions, quantize
-from edgeq.quantize.promote import _Search
+from edgeq.quantize.promote import Promotion, _Search
 from edgeq.quantize.simulate import normalised_error
 from tests.quantize.models import ModelMaker, samples
 
@@ -36,6 +36,19 @@ def test_a_harmless_network_costs_one_measurement() -> None:
 
     found = _Search(measure, 0.01).run([f"t{i}" for i in range(200)])
     assert (len(calls), found.groups) == (1, {})
+
+
+def test_a_dominant_input_is_promoted_within_the_budget() -> None:
+    errors = {f"t{i}": 0.0001 for i in range(20)} | {"bad": 0.004}
+
+    def search(inputs: list[str], scale: float = 1.0) -> Promotion:
+        return _Search(lambda active: scale * sum(errors[name] for name in active), 0.01, inputs).run(list(errors))
+
+    found = search(["t0", "bad"])
+    assert list(found.groups) == ["bad"]
+    assert found.after == pytest.approx(0.002)
+    assert search(["t0"]).groups == {}
+    assert search(["bad"], 0.1).groups == {}
 
 
 def test_a_hopeless_network_ends() -> None:

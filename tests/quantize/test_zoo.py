@@ -50,7 +50,8 @@ def test_classifiers_agree_with_float(name: str, least: float, zoo: Path) -> Non
         (expected,) = graph.run(feed).values()
         (found,) = session.run(quantize_inputs(result.graph, feed)).values()
         same.append(expected.argmax() == found.argmax())
-    assert result.report.promoted == {}
+    # Its spectra lose more in int8 than everything behind them.
+    assert list(result.report.promoted) == (["input"] if "kws" in name else [])
     assert np.mean(same) >= least
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeq.quantize.integerize.bias import expected_taps
 from edgeq.quantize.integerize.emitter import Emitter, Operand, attribute
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.integerize.requantize import requantize
@@ -124,6 +125,7 @@ def layer_weights(emitter: Emitter, layer: Layer, x: Operand, rows: Array) -> Qu
             x_extent=x.extent,
             y_scale=out.scale,
             power_of_two=power_of_two,
+            taps=expected_taps(layer, emitter.plan.ranges.means),
         )
     emitter.note(
         layer, weight_bits=bits, weight_scale="pow2" if power_of_two else "real", weights=int(quantized.values.size)

@@ -55,6 +55,7 @@ def quantize_weights(
     x_extent: int,
     y_scale: float,
     power_of_two: bool = False,
+    taps: Float | None = None,
 ) -> QuantizedWeights:
     """Quantize the weights of a layer.
 
@@ -65,6 +66,7 @@ def quantize_weights(
         x_scale: of the input. x_extent: largest |q − zero point| of the input.
         y_scale: of the output (dead channels and powers of two are scaled by it).
         power_of_two: choose scales so that x_scale · scale / y_scale is a power of two.
+        taps: [channels, fan_in], mean input of each weight: the mean effect of rounding goes into the bias.
 
     Raises:
         ModelError: weights or bias aren't finite, or of a magnitude no scale can bring into 32 bits.
@@ -84,7 +86,7 @@ def quantize_weights(
     scale = np.maximum(scale, np.abs(offset) / (x_scale * BIAS_LIMIT))
     if power_of_two:
         scale = _to_power_of_two(scale, x_scale / y_scale)
-    return _fit(wide, offset, scale, qmax, x_scale, x_extent)
+    return _fit(wide, offset, scale, qmax, x_scale, x_extent, taps)
 
 
 def keep_integers(
@@ -129,11 +131,14 @@ def _to_power_of_two(scale: Float, ratio: float) -> Float:
     return np.asarray(2.0 ** np.ceil(np.log2(scale * ratio) - 1e-12) / ratio)
 
 
-def _fit(weights: Float, offset: Float, scale: Float, qmax: int, x_scale: float, x_extent: int) -> QuantizedWeights:
+def _fit(
+    weights: Float, offset: Float, scale: Float, qmax: int, x_scale: float, x_extent: int, taps: Float | None
+) -> QuantizedWeights:
     """Round, doubling the scale of every channel whose accumulator could leave 32 bits."""
     for _ in range(64):
         values = np.clip(np.rint(weights / scale[:, None]), -qmax, qmax)
-        bias = np.rint(offset / (x_scale * scale))
+        shift = 0.0 if taps is None else ((values * scale[:, None] - weights) * taps).sum(axis=1)
+        bias = np.rint((offset - shift) / (x_scale * scale))
         bound = np.abs(values).sum(axis=1) * x_extent + np.abs(bias)
         over = bound > ACCUMULATOR_LIMIT
         if not over.any():
