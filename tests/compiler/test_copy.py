@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from edgeq.compiler.kernels.copy import CopySpec, FillSpec, GatherSpec
 from edgeq.compiler.kernels.nest import dense_strides
 from edgeq.compiler.target import Target, load_target
 from edgeq.errors import CompileError
+from tests.support.kernel_runner import _shared as shared_library
 from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]
@@ -133,10 +136,16 @@ def test_equal_copies_share_a_kernel() -> None:
     assert CopySpec.of((4, 5), (1, 4), (5, 1)) == CopySpec.of((5, 4), (4, 1), (1, 5))
 
 
-def test_reversed_slice() -> None:
-    """Negative strides start at the operand's first element read, so a caller passes a pointer into the buffer."""
-    spec = CopySpec.of((5, 4), (-4, 1), (4, 1))
-    assert spec.nest.strides[0] == (-4, 1)
+@pytest.mark.parametrize(("shape", "src"), [((5, 40), (-40, 1)), ((3, 20), (20, -1)), ((20, 18), (1, -20))])
+def test_reversed_slice(shape: tuple[int, int], src: tuple[int, int]) -> None:
+    """Negative strides: the operand points at the first element read."""
+    spec = CopySpec.of(shape, src, (shape[1], 1))
+    target = usable("host")
+    start = -sum((n - 1) * min(s, 0) for n, s in zip(shape, src, strict=True))
+    x, y = noise(start + 500, np.uint8), np.zeros(shape, np.uint8)
+    function = getattr(shared_library(spec, target), spec.symbol(target))
+    function(0, spec.tasks(), ctypes.c_void_p(x.ctypes.data + start), ctypes.c_void_p(y.ctypes.data))
+    np.testing.assert_array_equal(y, strided(x[start:], shape, src))
 
 
 def dense(n: int, h: int, w: int, c: int, row: int = 0, pixel: int = 0) -> Image:
