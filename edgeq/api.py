@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgeq.errors import CompileError, RunError, UsageError
 
 if TYPE_CHECKING:
+    from edgeq.compiler.target import Target
     from edgeq.frontend.graph import FloatGraph
     from edgeq.integer import IntegerGraph
     from edgeq.quantize.data import CalibrationData
@@ -101,21 +102,21 @@ def compile(
         UsageError: options that don't go together.
     """
     from edgeq import artifact
-    from edgeq.compiler import CompileOptions, compile_graph, load_target
+    from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
     from edgeq.files import atomic_path
 
     clock = _Clock()
     wanted = load_target(target)
     path = _output_path(model, output)
-    graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
-    with clock.stage("build"):
-        options = CompileOptions(
-            max_threads=max_threads,
-            golden_inputs=golden,
-            manifest=_manifest(graph, model, quantized),
-            progress=progress,
-        )
-        compiled = compile_graph(graph, wanted, options)
+    with KernelBuilder() as builder:
+        if not _has_kernels(wanted):
+            # Code generators take seconds to start: let them do so while the model is calibrated.
+            builder.start()
+        graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
+        with clock.stage("build"):
+            manifest = _manifest(graph, model, quantized)
+            options = CompileOptions(max_threads, golden, manifest, progress)
+            compiled = compile_graph(graph, wanted, options, builder)
     with atomic_path(path) as scratch:
         with clock.stage("link"):
             sizes = artifact.write(compiled.image, compiled.objects, compiled.arch, scratch)
@@ -327,7 +328,14 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _self_check(path: Path, target: Any, progress: Progress | None) -> str:
+def _has_kernels(target: Target) -> bool:
+    """Whether this target was ever compiled for: its kernels are then likely to be in the cache."""
+    from edgeq.cache import cache_dir
+
+    return any(cache_dir("kernels", target.name).iterdir())
+
+
+def _self_check(path: Path, target: Target, progress: Progress | None) -> str:
     """Run the artifact's golden vectors. Returns how: "native", "emulated" or "no"."""
     import shutil
 

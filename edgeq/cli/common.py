@@ -180,6 +180,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def show_facts(console: Console, facts: dict[str, str]) -> None:
+    """Name and text, one fact a line; empty ones are left out."""
+    import textwrap
+
+    label = 14
+    for name, text in facts.items():
+        lines = textwrap.wrap(text, max(console.width - label - 1, 40), break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            console.print(f"{'' if number else f'  {name}':<{label}} {line}", soft_wrap=True)
+
+
 def show_not_calibrated(console: Console) -> None:
     """The banner of everything made with `--calib random`."""
     console.print(
@@ -201,8 +212,8 @@ def calibration_text(report: dict[str, Any] | None, calibrated: bool) -> str:
 
 
 def show_warnings(report: dict[str, Any] | None) -> None:
-    """The quantizer's warnings, on stderr."""
-    for warning in (report or {}).get("warnings", ()):
+    """The quantizer's warnings, on stderr. What random data means is said by the banner."""
+    for warning in (report or {}).get("warnings", ()) if (report or {}).get("calibrated") else ():
         click.echo(f"warning: {warning}", err=True)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CHECKS = {
     "native": "golden vectors pass on this machine",
     "emulated": "golden vectors pass under the emulator",
-    "no": "[yellow]not run[/]: no emulator for this target here (see `edgeq doctor`)",
+    "no": "NOT RUN: no emulator for this target here (see `edgeq doctor`)",
 }
 
 
@@ -73,7 +73,7 @@ def show_summary(console: Console, model: str, result: CompileResult) -> None:
         common.show_not_calibrated(console)
     console.print(f"[bold]{model}[/] → [bold]{result.path}[/]  for {result.target}")
     facts = {
-        "layers": f"{report['layer_count']} ({_counts(report['op_counts'])})",
+        "layers": f"{report['layer_count']} ({_counts(report['op_counts'])}), {report['step_count']} kernel calls",
         "bits": _bits(report),
         "weights": units.size(sizes["weights"]),
         "arena": f"{units.size(sizes['arena'])} (activations and scratch, {report['max_threads']} threads)",
@@ -84,9 +84,7 @@ def show_summary(console: Console, model: str, result: CompileResult) -> None:
         "self-check": CHECKS[report["checked"]],
         "time": ", ".join(f"{name} {units.duration(value)}" for name, value in result.seconds.items()),
     }
-    for name, text in facts.items():
-        if text:
-            console.print(f"  {name:<12} {text}")
+    common.show_facts(console, facts)
 
 
 def show_layers(console: Console, result: CompileResult) -> None:

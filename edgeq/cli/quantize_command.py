@@ -47,6 +47,9 @@ def command(model: str, output: str | None, as_json: bool, **given: Any) -> None
     if not result.graph.calibrated:
         common.show_not_calibrated(console)
     console.print(f"[bold]{model}[/] → [bold]{path}[/]")
-    console.print(f"  {'calibration':<12} {common.calibration_text(report, result.graph.calibrated)}")
-    console.print(f"  {'file':<12} {units.size(path.stat().st_size)}")
-    console.print(f"  {'next':<12} edgeq inspect {path}; edgeq compile {path} --target …")
+    facts = {
+        "calibration": common.calibration_text(report, result.graph.calibrated),
+        "file": units.size(path.stat().st_size),
+        "next": f"edgeq inspect {path}; edgeq compile {path} --target …",
+    }
+    common.show_facts(console, facts)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WEIGHT_INPUT = {"Conv": 1, "ConvS16": 1, "ConvTranspose": 1, "Gemm": 1, "GemmS16": 1, "MatMul": 1}
 # Dtypes of activations: accumulators (int32) and indices (int64) don't count.
 ACTIVATIONS = ("int8", "uint8", "int16")
+# Steps that the compiler adds to move data into the form a kernel reads.
+MOVES = ("Copy", "Fill")
 CONVOLUTIONS = frozenset({"Conv", "ConvS16"})
 
 
@@ -232,19 +234,21 @@ def compile_report(graph: IntegerGraph, compiled: Compiled, sizes: ArtifactSizes
         sizes: of the written artifact, bytes.
 
     Returns:
-        calibrated; layer_count, op_counts (compiled steps by the op that leads them); weight_bits (bits → layers),
+        calibrated; step_count (kernel calls of a run); layer_count, op_counts (steps that compute, by the op that leads
+        them: copies and fills left out); weight_bits (bits → layers),
         activation_bits (bits → tensors); macs; max_threads; sizes (file, code, weights, image, arena: bytes);
         arena_lower_bound; inputs, outputs; layers (name, op, kernel, weight_bits, weight_bytes, macs).
     """
     nodes = layers_of(graph.model)
     bits = {layer.name: layer.weight_bits for layer in nodes if layer.weight_bits is not None}
+    counts = dict(Counter(step["ops"][0] for step in compiled.layers if step["ops"][0] not in MOVES))
     widths = [np.dtype(n.activation).itemsize * 8 for n in nodes if n.activation in ACTIVATIONS]
     layers = [
         {
             "name": step["name"],
             "op": "+".join(step["ops"]),
             "kernel": step["kernel"],
-            "weight_bits": bits.get(step["name"]),
+            "weight_bits": None if step["ops"][0] in MOVES else bits.get(step["name"]),
             "weight_bytes": step["weights"],
             "macs": step["macs"],
         }
@@ -252,8 +256,9 @@ def compile_report(graph: IntegerGraph, compiled: Compiled, sizes: ArtifactSizes
     ]
     return {
         "calibrated": graph.calibrated,
-        "layer_count": len(layers),
-        "op_counts": dict(Counter(step["ops"][0] for step in compiled.layers)),
+        "step_count": len(layers),
+        "layer_count": sum(counts.values()),
+        "op_counts": counts,
         "weight_bits": dict(Counter(bits.values())),
         "activation_bits": dict(Counter(widths)),
         "macs": compiled.macs,
