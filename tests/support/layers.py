@@ -69,10 +69,12 @@ class Layer:
         """w, bias, multiplier, shift, table."""
         rng = np.random.default_rng(self.seed + 1)
         shape = (self.outputs, self.channels // self.groups, *self.kernel)
-        ends = np.array([-127, 127])
-        w = rng.choice(ends, shape) if self.extreme else rng.integers(-127, 128, shape)
-        bias = rng.integers(-20000, 20000, self.outputs)
         taps = int(np.prod(shape[1:]))
+        # The largest sum, with the rounding term of `narrow`, must fit 32 bits, or packing rightly refuses the layer.
+        reach = 255 if self.x_dtype == "s8" else 32768
+        most = min(127, (2**31 - 2**29) // (reach * taps) - 1)
+        w = rng.choice(np.array([-most, most]), shape) if self.extreme else rng.integers(-most, most + 1, shape)
+        bias = rng.integers(-20000, 20000, self.outputs)
         spread = np.sqrt(taps) * 73 * (74 if self.x_dtype == "s8" else 19000)
         bits = 8 + (3 if self.dtype == "s16" else 0)  # what is left of the accumulator's spread
         if self.form == "narrow":
