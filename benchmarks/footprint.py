@@ -2,12 +2,11 @@
 
     python benchmarks/footprint.py --out footprint.json
 
-Needs a C++ compiler, and one for aarch64 (aarch64-linux-gnu-gcc, or zig of the ziglang package).
+Needs cmake, a C++ compiler and gcc-aarch64-linux-gnu.
 """
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -17,7 +16,6 @@ from typing import Any
 from common import ROOT, Zoo, arguments, finish, say
 
 import edgeq
-from edgeq.artifact.tools import zig
 from edgeq.runtime.build import library_sources
 
 RUNTIME = ROOT / "cpp_runtime"
@@ -30,14 +28,22 @@ def run(*command: object) -> str:
 
 
 def library_size(folder: Path) -> dict[str, Any]:
-    """Bytes of libedgeq.so for aarch64, optimized and stripped."""
-    gcc = shutil.which("aarch64-linux-gnu-gcc")
-    compiler = [gcc] if gcc else [str(zig()), "cc", "-target", "aarch64-linux-gnu"]
-    flags = ["-std=c99", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"]
-    path = folder / "libedgeq.so"
-    link = ["-shared", "-Wl,--gc-sections", "-s", "-pthread", "-o", path, "-lm"]
-    run(*compiler, *flags, f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}", *library_sources(), *link)
-    return {"what": "libedgeq.so, aarch64, stripped", "compiler": Path(compiler[0]).name, "bytes": path.stat().st_size}
+    """Bytes of libedgeq.so for aarch64 as its CMake project builds it for release, stripped."""
+    tools = "aarch64-linux-gnu-"
+    options = {
+        "BUILD_SHARED_LIBS": "ON",
+        "EDGEQ_BUILD_RUN": "OFF",
+        "CMAKE_SYSTEM_NAME": "Linux",
+        "CMAKE_SYSTEM_PROCESSOR": "aarch64",
+        "CMAKE_C_COMPILER": f"{tools}gcc",
+    }
+    run("cmake", "-S", RUNTIME, "-B", folder / "lib", *(f"-D{key}={value}" for key, value in options.items()))
+    run("cmake", "--build", folder / "lib")
+    path = folder / "stripped.so"
+    run(f"{tools}strip", "-o", path, folder / "lib" / "libedgeq.so")
+    sections = run(f"{tools}size", path).splitlines()[1].split()[:3]
+    loaded = dict(zip(("text", "data", "bss"), map(int, sections), strict=True))
+    return {"what": "libedgeq.so, aarch64, stripped", "bytes": path.stat().st_size, **loaded}
 
 
 def first_output(program: Path, artifact: Path) -> list[float]:

@@ -197,10 +197,12 @@ class ArtifactModel(Model):
 
     def __init__(self, path: Path, threads: int) -> None:
         from edgeq import runtime
+        from edgeq.runtime.emulate import EmulatedModel
 
         self.path = path
         self.threads = threads
         self.model = runtime.load(path)
+        self.kind = "artifact, emulated" if isinstance(self.model, EmulatedModel) else "artifact"
         self.inputs = [Port(t.name, tuple(t.shape), t.dtype) for t in self.model.inputs]
         self.outputs = [Port(t.name, tuple(t.shape), t.dtype) for t in self.model.outputs]
 
