@@ -73,6 +73,11 @@ class DepthwiseSpec(KernelSpec):
         """What is stored."""
         return "s32" if self.epilogue.form == "none" else self.epilogue.dtype
 
+    @property
+    def macs(self) -> int:
+        """Multiplications of one run."""
+        return self.y.n * self.y.h * self.y.w * self.y.c * self.kh * self.kw
+
     def operands(self) -> list[Operand]:
         result = [Operand("x", "input"), Operand("weights", "weight"), Operand("params", "weight")]
         if self.epilogue.lut:

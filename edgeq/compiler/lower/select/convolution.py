@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +43,14 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
         "epilogue": epilogue,
         "x_zero_point": zero_point + source.bias,
     }
-    macs = int(np.prod(out.shape)) * int(np.prod(weights.shape[1:]))
-    depthwise = weights.shape[1] == 1 and groups == source.shape[1] and groups > 1
-    spec = DepthwiseSpec(**common) if depthwise else ConvSpec(**common, groups=groups)
-    ctx.step(spec, {"x": source, "y": out, **views}, constants, macs)
+    spec = _spec(common, groups)
+    ctx.step(spec, {"x": source, "y": out, **views}, constants, spec.macs)
+
+
+def _spec(common: dict[str, Any], groups: int) -> ConvSpec | DepthwiseSpec:
+    """The kernel: depthwise where every channel is a group of its own."""
+    depthwise = groups == common["x"].c and groups > 1
+    return DepthwiseSpec(**common) if depthwise else ConvSpec(**common, groups=groups)
 
 
 def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
@@ -72,18 +77,18 @@ def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
     for phase in found:
         x, x_offset = phase.input_image(padded, pads)
         grid, y_offset = phase.output_image(y)
-        spec = ConvSpec(
-            x=x,
-            y=grid,
-            x_dtype=source.dtype,
-            kh=phase.rows.kernel,
-            kw=phase.columns.kernel,
-            dilation_h=phase.rows.dilation,
-            dilation_w=phase.columns.dilation,
-            groups=groups,
-            epilogue=epilogue,
-            x_zero_point=zero_point + source.bias,
-        )
+        common = {
+            "x": x,
+            "y": grid,
+            "x_dtype": source.dtype,
+            "kh": phase.rows.kernel,
+            "kw": phase.columns.kernel,
+            "dilation_h": phase.rows.dilation,
+            "dilation_w": phase.columns.dilation,
+            "epilogue": epilogue,
+            "x_zero_point": zero_point + source.bias,
+        }
+        spec = _spec(common, groups)
         views = {
             "x": replace(source, offset=source.offset + x_offset),
             "y": replace(out, offset=out.offset + y_offset),
