@@ -1,4 +1,4 @@
-"""Everything but convolutions against ONNX Runtime fp32, one core, interleaved: microseconds and ratios.
+"""Everything but convolutions and matrix products against ONNX Runtime fp32, one core, interleaved: time and ratio.
 
 python benchmarks/kernels/elementwise.py [--targets x86-vnni x86-avx2] [--core 0] [--rounds 15] [--only pool]
 """
@@ -19,7 +19,6 @@ from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
 from edgeq.compiler.kernels.copy import CopySpec
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
 from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
-from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.kernels.pool import MaxPoolSpec, SumPoolSpec, Window
 from edgeq.compiler.kernels.reduce import ArgMaxSpec, ReduceSpec
 from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
@@ -135,7 +134,7 @@ def movement_cases() -> list[Case]:
 
 
 def row_cases() -> list[Case]:
-    """Softmax, ArgMax, sums and matrix products."""
+    """Softmax, ArgMax, sums."""
     cases = []
     for rows, length in ((1, 1001), (197, 197)):
         constants = softmax_constants(0.1, length, 8)
@@ -145,21 +144,13 @@ def row_cases() -> list[Case]:
         cases.append(Case(f"Softmax {rows}x{length}", spec, {"x": (n, "u8"), "y": (n, "u8")},
                           [("Softmax", ["a"], {"axis": -1})], {"a": (rows, length)}))  # fmt: skip
     index = ArgMaxSpec.of((169, 20), 1, (20, 1), (1, 1), "u8")
-    one = {"a": (197, 197), "b": (197, 64)}
     sums = ReduceSpec.sums((197, 768), (1,), (768, 1), (1, 1), (0, 0), "u8", 128, BYTES, SINGLE)
-    product = MatMulSpec.of((197, 64), 197, (197, 1), (64, 1), (64, 1), "u8", "u8", 128, 128, BYTES, SINGLE)
-    dots = MatMulSpec.of((197, 197), 64, (64, 1), (1, 64), (197, 1), "u8", "u8", 128, 128, BYTES, SINGLE)
-    three: dict[str, tuple[int, DType]] = {"a": (197 * 197, "u8"), "b": (197 * 64, "u8"), "y": (197 * 197, "u8")}
     return [
         *cases,
         Case("ArgMax 169x20", index, {"x": (3380, "u8"), "y": (169, "s64")}, [("ArgMax", ["a"], {"axis": 1})],
              {"a": (169, 20)}),
         Case("ReduceMean 197x768", sums, {"x": (197 * 768, "u8"), "y": (197, "u8")},
              [("ReduceMean", ["a"], {"axes": [1]})], {"a": (197, 768)}, SINGLE),
-        Case("MatMul 197x197x64", product, three, [("MatMul", ["a", "b"], {})], one, SINGLE),
-        Case("MatMul 197x64x197 (b transposed)", dots, three,
-             [("Transpose", ["b"], {"perm": [1, 0]}), ("MatMul", ["a", "r0"], {})],
-             {"a": (197, 64), "b": (197, 64)}, SINGLE),
     ]  # fmt: skip
 
 
