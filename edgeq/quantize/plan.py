@@ -18,7 +18,7 @@ from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.observers import get
 from edgeq.quantize.policy import LayerPolicy, Policy
 from edgeq.quantize.ties import Ties
-from edgeq.quantize.topology import Layer, Topology, constant, is_float, name_of
+from edgeq.quantize.topology import Layer, Topology, is_float, name_of
 
 S8, S16 = np.dtype(np.int8), np.dtype(np.int16)
 
@@ -253,11 +253,3 @@ def _given_quant(name: str, scale: str, zero_point: str, dtype: str) -> Quant:
         why=f"dtype {dtype} with zero point {zero}",
         hint="int8 and uint8 with any zero point and int16 with zero point 0 are supported",
     )
-
-
-def constant_range(layer: Layer, position: int) -> tuple[float, float]:
-    """(lowest, highest) value of a constant input of a layer."""
-    array = constant(layer.node.inputs[position])
-    if array is None:
-        raise ModelError("a constant is missing", where=layer.name)
-    return float(array.min()), float(array.max())

@@ -29,9 +29,8 @@ class Simulation:
 
     Args:
         model: the float graph.
-        groups: by group name the values that are rounded together, each with its quantization (int8 or int16).
+        groups: by group name the values that are rounded together, each with its quantization (int8).
         outputs: values to look at; the rounded version where one is rounded itself.
-        weights: replacements of initializers, by name.
     """
 
     def __init__(
@@ -39,13 +38,10 @@ class Simulation:
         model: ir.Model,
         groups: Mapping[str, Mapping[str, Quant]],
         outputs: Sequence[str],
-        weights: Mapping[str, Array] | None = None,
     ) -> None:
         proto = model_with_outputs(model, ())
         self.groups = list(groups)
         rounded = {value for members in groups.values() for value in members}
-        self._raise_opset(proto)
-        _replace_weights(proto.graph, weights or {})
         _rewire(proto.graph, rounded)
         insertions = {
             value: _switch(value, f"{_SWITCH}{index}", quant)
@@ -60,25 +56,12 @@ class Simulation:
         proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
         self._session = Session(proto, names)
 
-    @staticmethod
-    def _raise_opset(proto: onnx.ModelProto) -> None:
-        """QuantizeLinear of int16 needs opset 21; other ops of the graph must not change meaning, so only check."""
-        version = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-        if version < 13:
-            raise ValueError(f"float graphs have opset 13 or newer, got {version}")
-
     def run(
         self, samples: Iterable[dict[str, Array]], active: Collection[str], threads: int | None = None
     ) -> list[list[Array]]:
         """Outputs per sample with the roundings of the groups in `active` switched on."""
         switches = {f"{_SWITCH}{i}": np.array(group in active) for i, group in enumerate(self.groups)}
         return list(map_ordered(lambda feeds: self._session.run({**feeds, **switches}), samples, threads))
-
-
-def _replace_weights(graph: onnx.GraphProto, weights: Mapping[str, Array]) -> None:
-    for tensor in graph.initializer:
-        if tensor.name in weights:
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weights[tensor.name]), tensor.name))
 
 
 def _rewire(graph: onnx.GraphProto, rounded: Collection[str]) -> None:
