@@ -13,6 +13,7 @@ def _bytes(dtype: str, flips: bool) -> tuple[Product, ...]:
     return (
         PairLane(dtype, group=4, lanes=4, registers=32, lowest_weight=-127, flips=flips),
         ColumnSums(dtype, group=16, lanes=4, registers=32, lowest_weight=-127, flips=flips),
+        PairLane(dtype, group=4, lanes=4, registers=32, flips=flips),  # for computed right sides, which hold −128 too
     )
 
 

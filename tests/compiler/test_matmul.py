@@ -17,12 +17,15 @@ from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, constants_for, epilogues, extent, noise, strided, strides_for
 
 
+ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
+
+
 def check(shape, k, strides, dtypes, zeros, epilogue, by_column, name, seed=0, splits=True) -> MatMulSpec:
     rng = np.random.default_rng(seed)
     *batch, m, n = shape
     shapes = ((*batch, m, k), (*batch, k, n), shape)
     constants = constants_for(rng, epilogue, n if by_column else 1, accumulator=k * 2**14)
-    spec = MatMulSpec.of(shape, k, *strides, *dtypes, *zeros, epilogue, constants)
+    spec = MatMulSpec.of(shape, k, *strides, *dtypes, *zeros, epilogue)
     a, b, y = (noise(rng, extent(f, s), d) for f, s, d in zip(shapes, strides, (*dtypes, epilogue.dtype), strict=True))
     left, right = (
         strided(v, f, s).astype(np.int64) - z for v, f, s, z in zip((a, b), shapes, strides, zeros, strict=False)
@@ -41,16 +44,30 @@ def simple(form: str = "single", dtype: str = "u8") -> Epilogue:
     return Epilogue(form, dtype, 0, low, high, 3 if form == "narrow" else 0)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
-@pytest.mark.parametrize(
-    ("walk", "by_column"), [("columns", False), ("columns", True), ("dots", False), ("dots", True)]
-)
-def test_walks(name: str, walk: str, by_column: bool) -> None:
-    m, k, n = 7, 35, 41
-    b = (k * n, n, 1) if walk == "columns" else (k * n, 1, k)
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("a_dtype", ["u8", "s8", "s16"])
+@pytest.mark.parametrize(("along_k", "by_column"), [(False, True), (True, False)])
+def test_walks(name: str, a_dtype: str, along_k: bool, by_column: bool) -> None:
+    """Rows and columns that fill no tile, several blocks of columns, K that fills no group."""
+    m, k, n = 15, 39, 150
+    b = (k * n, 1, k) if along_k else (k * n, n, 1)
     strides = ((m * k, k, 1), b, (m * n, n, 1))
-    spec = check((2, m, n), k, strides, ("u8", "s8"), (130, -3), simple("narrow"), by_column, name)
-    assert spec.walk == walk
+    zero = 0 if a_dtype == "s16" else 100
+    for b_dtype, b_zero in (("s8", -3), ("u8", 128)):
+        spec = check((2, m, n), k, strides, (a_dtype, b_dtype), (zero, b_zero), simple("narrow"), by_column, name)
+        assert spec.along_k == along_k
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_attention_reads_heads_where_they_lie(name: str) -> None:
+    """Q·Kᵀ and P·V over [token, head, channel] memory; the result lies like that too."""
+    heads, tokens, width = 3, 21, 16
+    token, channel = heads * width, 1
+    q, k = (width, token, channel), (width, channel, token)
+    none = Epilogue("none", "s32", 0, -(2**31), 2**31 - 1)
+    check((heads, tokens, tokens), width, (q, k, (441, 21, 1)), ("s8", "s8"), (0, 0), none, False, name)
+    strides = ((441, 21, 1), q, q)
+    check((heads, tokens, width), tokens, strides, ("u8", "s8"), (0, 0), simple("single", "s8"), False, name)
 
 
 def test_logits_stay_wide() -> None:
@@ -61,16 +78,19 @@ def test_logits_stay_wide() -> None:
 
 def draw(data: st.DataObject) -> tuple:
     batch = data.draw(st.lists(st.integers(1, 3), max_size=2))
-    m, k, n = (data.draw(st.sampled_from([1, 2, 4, 5, 9, 17, 33, 50])) for _ in range(3))
+    m, k, n = (data.draw(st.sampled_from([1, 2, 4, 5, 9, 17, 33, 50, 65, 100])) for _ in range(3))
     shapes = ((*batch, m, k), (*batch, k, n), (*batch, m, n))
     strides = []
     for form in shapes:
-        one = list(data.draw(strides_for(form, permute=True)))
+        turned = form is shapes[1] and data.draw(st.booleans())
+        one = list(data.draw(strides_for((*form[:-2], form[-1], form[-2]) if turned else form)))
+        if turned:
+            one[-2:] = one[:-3:-1]
         if form is not shapes[2] and batch and data.draw(st.booleans()):
             one[0] = 0
         strides.append(tuple(one))
-    dtypes = tuple(data.draw(st.sampled_from(["u8", "s8"])) for _ in range(2))
-    zeros = tuple(data.draw(st.integers(*DTYPE_RANGE[d])) for d in dtypes)
+    dtypes = data.draw(st.sampled_from(["u8", "s8", "s16"])), data.draw(st.sampled_from(["u8", "s8"]))
+    zeros = tuple(0 if d == "s16" else data.draw(st.integers(*DTYPE_RANGE[d])) for d in dtypes)
     return shapes[2], k, tuple(strides), dtypes, zeros
 
 
@@ -97,8 +117,18 @@ def test_any_full_arm(data: st.DataObject, epilogue: Epilogue, by_column: bool, 
 
 def test_errors() -> None:
     none = Epilogue("none", "s32", 0, 0, 0)
-    with pytest.raises(CompileError, match="8-bit inputs"):
-        MatMulSpec.of((2, 2), 2, (2, 1), (2, 1), (2, 1), "s16", "s8", 0, 0, none, {})
-    wide = MatMulSpec.of((1, 1), 2**18, (1, 1), (1, 1), (1, 1), "s8", "s8", 0, 0, none, {})
+
+    def of(dtypes=("s8", "s8"), zero=0, k=2, a=(2, 1), b=(2, 1), y=(2, 1), n=2) -> MatMulSpec:
+        return MatMulSpec.of((2, n), k, a, b, y, *dtypes, zero, 0, none)
+
+    for dtypes, zero in ((("s32", "s8"), 0), (("s8", "s16"), 0), (("s16", "s8"), 3)):
+        with pytest.raises(CompileError, match="impossible form"):
+            of(dtypes, zero)
+    with pytest.raises(CompileError, match="rows aren't contiguous"):
+        of(a=(1, 2))
+    with pytest.raises(CompileError, match="rows aren't contiguous"):
+        of(y=(1, 2))
+    with pytest.raises(CompileError, match="no contiguous axis"):
+        of(b=(4, 2))
     with pytest.raises(CompileError, match="could pass 32 bits"):
-        wide.pack(load_target("arm"), {})
+        of(k=2**18, b=(2, 1)).pack(load_target("arm"), {})

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from edgeq.compiler.isa.base import Expr, IntArray
+from edgeq.compiler.isa.base import Expr
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import Product, Run
 
@@ -88,20 +86,19 @@ class DotLane(ChunkProduct):
 class PairLane(ChunkProduct):
     """smull, smlal, sadalp: two s8 products fit 16 bits because weights are −127 … 127 (2·128·127 = 32512).
 
-    Weights of a register lie as a pair of k for each of four columns, then the next pair.
+    Weights of a register lie as a pair of k for each of four columns, then the next pair. With a `lowest_weight` of −128
+    each product is widened by itself: one instruction more.
     """
+
+    @property
+    def unit(self) -> int:
+        return 2
 
     def fits(self, rows: int, vectors: int) -> bool:
         return rows * vectors + rows + vectors <= self.registers - 8
 
     def step_cost(self, rows: int, vectors: int) -> float:
-        return 3 * rows * vectors + 2.25 * rows + vectors + _LOOP / 4
-
-    def pack(self, weights: IntArray) -> IntArray:
-        groups, vectors, lanes, _ = weights.shape
-        pairs = weights.reshape(groups, vectors, lanes, 2, 2).transpose(0, 1, 3, 2, 4)
-        packed: IntArray = np.ascontiguousarray(pairs).reshape(weights.shape)
-        return packed
+        return (3 if self.lowest_weight > -128 else 4) * rows * vectors + 2.25 * rows + vectors + _LOOP / 4
 
     def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
         weights = []
@@ -114,8 +111,11 @@ class PairLane(ChunkProduct):
             low, high = (tir.bind(tir.reinterpret("int8x8", tir.shuffle([pairs], [at] * 4))) for at in lanes)
             for vector, (w_low, w_high) in enumerate(weights):
                 place = row * run.vectors + vector
-                both = tir.intrin("int16x8", _SMULL8, low, w_low) + tir.intrin("int16x8", _SMULL8, high, w_high)
-                run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, both))
+                parts = [tir.intrin("int16x8", _SMULL8, x, w) for x, w in ((low, w_low), (high, w_high))]
+                if self.lowest_weight > -128:
+                    parts = [parts[0] + parts[1]]
+                for part in parts:
+                    run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, part))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 
@@ -78,6 +80,20 @@ class Product:
     lowest_weight: int = -128
     spread: int = 1
 
+    @property
+    def words(self) -> bool:
+        """Whether it multiplies s16 by s16: weights may then lie in memory as s16 (`with_word_weights`)."""
+        return self.stages or self.x_dtype == "s16"
+
+    @property
+    def unit(self) -> int:
+        """K elements of one column that lie side by side in packed weights: the group, or a part of it."""
+        return self.group
+
+    def with_word_weights(self) -> Product:
+        """The same product reading weights that are s16 already; only where `words`."""
+        return self
+
     def fits(self, rows: int, vectors: int) -> bool:
         """Whether a tile stays in registers."""
         return rows * vectors + vectors + self.overhead <= self.registers
@@ -91,8 +107,12 @@ class Product:
         raise NotImplementedError
 
     def pack(self, weights: IntArray) -> IntArray:
-        """Weights of one block, int8 [groups, vectors, lanes, group] -> the same bytes as the loop reads them."""
-        return weights
+        """Weights of one block, int8 [groups, vectors, lanes, group] -> the same bytes as the loop reads them: [groups,
+        vectors, units of a group, lanes, unit]."""
+        groups, vectors, lanes, group = weights.shape
+        units = weights.reshape(groups, vectors, lanes, group // self.unit, self.unit).transpose(0, 1, 3, 2, 4)
+        packed: IntArray = np.ascontiguousarray(units).reshape(weights.shape)
+        return packed
 
     def accumulate(self, run: Run) -> None:
         """Emits the loop over a run's groups."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeq.compiler.isa.base import Expr
@@ -25,6 +25,9 @@ class BroadcastProduct(Product):
     intrinsic: str = ""
     accumulates: bool = True
     wide_weights: bool = False
+
+    def with_word_weights(self) -> BroadcastProduct:
+        return replace(self, wide_weights=False)
 
     def step_cost(self, rows: int, vectors: int) -> float:
         # Two loads a cycle, and one to two products; what doesn't overlap is put at a tenth.

@@ -1,35 +1,86 @@
-"""MatMul of two computed tensors, batched, with its Requantize (or s32 out)."""
+"""MatMul of two computed tensors, batched, with its Requantize (or s32 out).
+
+b is packed at run time, one block of columns at a time, into the layout that the dense kernels' inner products read;
+a task is one block of columns of one matrix of the batch, so nothing is packed twice.
+
+Two ways through the same loops:
+
+- *words*: b − b_zero_point is packed as s16; products of s16 need no corrections (a staged byte loses its zero point too);
+- *bytes*: products of bytes read a and b with the top bit as the instruction wants it, which moves their zero points to
+  za' and zb'. Then Σ (a − za)(b − zb) = Σ a'b' − za'·Σ_k b' − zb'·Σ_k a' + K·za'·zb': a term by column, one by row.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, Epilogue, KernelSpec, Operand
-from edgeq.compiler.kernels.nest import Nest, Split
-from edgeq.compiler.kernels.requantize import IntArray, Scales
-from edgeq.compiler.target import Target
+from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE, DType, Epilogue, KernelSpec, Operand
+from edgeq.compiler.kernels.epilogue import ChannelLayout, isa_of, pack_parameters, parameter_words
+from edgeq.compiler.kernels.nest import Nest
 from edgeq.errors import CompileError
 
-ROWS = 4  # rows of a that share every load of b
-Walk = Literal["columns", "dots", "elements"]
+if TYPE_CHECKING:
+    from edgeq.compiler.isa.products import Product
+    from edgeq.compiler.target import Target
+
+_STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
+READ_BEHIND = 64  # bytes that a product may read behind a row
+COLUMNS_PER_TASK = 64  # of every target: a multiple of each one's blocks
+
+
+@dataclass(frozen=True)
+class MatMulPlan:
+    """How one product is cut up on one target.
+
+    Attributes:
+        product: what multiplies; its weights are b, packed.
+        words: b is packed as s16 without its zero point.
+        vectors: registers of a block of columns; rows: of a register tile; groups: product steps over K.
+        a_offset, b_offset: za' and zb' of the module's text; 0 where nothing is to be corrected.
+    """
+
+    product: Product
+    words: bool
+    vectors: int
+    rows: int
+    groups: int
+    a_offset: int
+    b_offset: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of a full block."""
+        return self.vectors * self.product.lanes
+
+    @property
+    def panel_elements(self) -> int:
+        """Elements of a task's packed columns, a multiple of 64."""
+        return self.groups * self.product.group * COLUMNS_PER_TASK
+
+    @property
+    def stage_elements(self) -> int:
+        """s16 elements of a tile's staged rows of a."""
+        step = -(-self.groups * self.product.group // 32) * 32
+        return self.rows * step if self.product.stages else 0
 
 
 @dataclass(frozen=True)
 class MatMulSpec(KernelSpec):
     """Σ over k of (a[…, m, k] − za)·(b[…, k, n] − zb), requantized.
 
-    Operands: `a`, `b`, `params` (, `classes`) (, `table`), `y`.
+    Operands: `a`, `b`, `params` (, `ones`) (, `table`), `scratch`, `y`.
 
     Attributes:
         batch: leading extents of the output; a_batch, b_batch, y_batch: strides over them, 0 broadcasts.
-        m, k, n: extents; a_m, a_k, b_k, b_n, y_m, y_n: strides.
-        a_dtype, b_dtype: s8 or u8 as stored; zero points in stored units.
-        scales: `one`, or by output column; epilogue: as in RequantizeSpec.
+        m, k, n: extents; a_m, b_k, b_n, y_m: strides. a's k and y's n are contiguous, and one of b's two axes is.
+        a_dtype: s8, u8 or s16 as stored; b_dtype: s8 or u8. Zero points in stored units, s16 has none.
+        epilogue: no residual; its multipliers are one for all, or by output column.
     """
 
     family: ClassVar[str] = "matmul"
@@ -41,21 +92,25 @@ class MatMulSpec(KernelSpec):
     k: int
     n: int
     a_m: int
-    a_k: int
     b_k: int
     b_n: int
     y_m: int
-    y_n: int
     a_dtype: DType
     b_dtype: DType
     a_zero_point: int
     b_zero_point: int
-    scales: Scales
     epilogue: Epilogue
 
     def __post_init__(self) -> None:
-        if self.a_dtype not in ("s8", "u8") or self.b_dtype not in ("s8", "u8"):
-            raise CompileError("a matrix product takes 8-bit inputs", why=f"{self.a_dtype} and {self.b_dtype}")
+        narrow = ("s8", "u8")
+        wide_zero = self.a_dtype == "s16" and self.a_zero_point
+        if self.a_dtype not in (*narrow, "s16") or self.b_dtype not in narrow or wide_zero:
+            raise CompileError(
+                "a matrix product's inputs have an impossible form",
+                why=f"{self.a_dtype} with zero point {self.a_zero_point}, {self.b_dtype}",
+            )
+        if 1 not in (self.b_k, self.b_n) and min(self.k, self.n) > 1:
+            raise CompileError("a matrix product's right side has no contiguous axis", why="the lowering copies such")
 
     @classmethod
     def of(
@@ -70,83 +125,157 @@ class MatMulSpec(KernelSpec):
         a_zero_point: int,
         b_zero_point: int,
         epilogue: Epilogue,
-        constants: dict[str, IntArray],
     ) -> MatMulSpec:
         """The spec for an output of `shape` [..., m, n].
 
         Args:
             a_strides: of a seen as [..., m, k]; b_strides: of b as [..., k, n]; y_strides: of y. All of y's rank, batch
                 strides 0 where an input is broadcast.
-            constants: multiplier and shift with 1 or n elements; empty for form `none`.
+
+        Raises:
+            CompileError: a's k or y's n isn't contiguous, or neither of b's axes is.
         """
         nest = Nest.of(shape[:-2], a_strides[:-2], b_strides[:-2], y_strides[:-2])
         (a_m, a_k), (b_k, b_n), (y_m, y_n) = a_strides[-2:], b_strides[-2:], y_strides[-2:]
-        columns = Nest((shape[-1],), ((1,), (y_n,)))
-        scales = Scales.of(columns, 0, constants.get("multiplier"), constants.get("shift"))
+        if (a_k != 1 and k > 1) or (y_n != 1 and shape[-1] > 1):
+            raise CompileError("a matrix product's rows aren't contiguous", why="the lowering copies such")
         a, b, y = nest.strides
-        strides = {"a_m": a_m, "a_k": a_k, "b_k": b_k, "b_n": b_n, "y_m": y_m, "y_n": y_n}
         return cls(
-            batch=nest.shape, a_batch=a, b_batch=b, y_batch=y, m=shape[-2], k=k, n=shape[-1], **strides,
-            a_dtype=a_dtype, b_dtype=b_dtype, a_zero_point=a_zero_point, b_zero_point=b_zero_point,
-            scales=scales, epilogue=epilogue,
+            batch=nest.shape, a_batch=a, b_batch=b, y_batch=y, m=shape[-2], k=k, n=shape[-1],
+            a_m=a_m, b_k=b_k, b_n=b_n, y_m=y_m, a_dtype=a_dtype, b_dtype=b_dtype,
+            a_zero_point=a_zero_point, b_zero_point=b_zero_point, epilogue=epilogue,
         )  # fmt: skip
 
     @property
-    def walk(self) -> Walk:
-        """Vectors along the columns of b and y, along k, or none."""
-        if self.b_n == 1 and self.y_n == 1 and self.scales.walk != "classes":
-            return "columns"
-        return "dots" if self.a_k == 1 and self.b_k == 1 else "elements"
+    def along_k(self) -> bool:
+        """b's columns are contiguous in memory (b is a transposed view, as in Q·Kᵀ), its rows aren't."""
+        return self.b_n != 1 and (self.b_k == 1 or self.k == 1)
 
-    @property
-    def nest(self) -> Nest:
-        """Batches and blocks of rows: a, b, y."""
-        rows = ROWS if self.walk == "columns" else 1
-        sides = ((self.a_batch, self.a_m), (self.b_batch, 0), (self.y_batch, self.y_m))
-        return Nest((*self.batch, -(-self.m // rows)), tuple((*s, rows * step) for s, step in sides))
-
-    def split(self) -> Split:
-        """One task for each block of rows."""
-        rows = prod(self.nest.shape)
-        return Split(len(self.nest.shape), rows, 1)
+    def plan(self, target: Target) -> MatMulPlan:
+        """How the work is cut up."""
+        return _plan(self, target)
 
     def extents(self) -> tuple[int, int, int]:
         """Elements of a, b and y from the first to the last one touched."""
         sides = (
-            (self.a_batch, (self.m, self.a_m), (self.k, self.a_k)),
+            (self.a_batch, (self.m, self.a_m), (self.k, 1)),
             (self.b_batch, (self.k, self.b_k), (self.n, self.b_n)),
-            (self.y_batch, (self.m, self.y_m), (self.n, self.y_n)),
+            (self.y_batch, (self.m, self.y_m), (self.n, 1)),
         )
         a, b, y = (
             1 + sum((e - 1) * s for e, s in [*zip(self.batch, lead, strict=True), *rest]) for lead, *rest in sides
         )
         return a, b, y
 
+    def tasks(self) -> int:
+        return prod(self.batch) * -(-self.n // COLUMNS_PER_TASK)
+
     def operands(self) -> list[Operand]:
         table = [Operand("table", "weight")] if self.epilogue.lut else []
         inputs = [Operand("a", "input"), Operand("b", "input")]
-        return [*inputs, *self.scales.operands(), *table, Operand("y", "output")]
+        weights = [Operand("params", "weight"), Operand("ones", "weight"), *table]
+        return [*inputs, *weights, Operand("scratch", "scratch"), Operand("y", "output")]
 
-    def tasks(self) -> int:
-        return self.split().tasks
+    def layout(self, target: Target) -> ChannelLayout:
+        """How columns lie in registers: those of one block where all have one multiplier, else all of them."""
+        plan = self.plan(target)
+        channels = self.n if self.epilogue.per_channel else plan.columns
+        return ChannelLayout(channels, plan.vectors, natural=self.epilogue.form == "none")
+
+    def scratch_bytes(self, target: Target) -> int:
+        plan = self.plan(target)
+        if plan.words:
+            return 2 * (plan.panel_elements + plan.stage_elements) + READ_BEHIND
+        return plan.panel_elements + (4 * COLUMNS_PER_TASK if plan.a_offset else 0) + READ_BEHIND
 
     def describe(self, target: Target) -> str:
-        return f"matmul_{self.walk}_{self.a_dtype}{self.b_dtype}_{self.epilogue.dtype}"
+        plan = self.plan(target)
+        return f"matmul_{self.a_dtype}{self.b_dtype}_{plan.rows}x{plan.columns}"
 
     def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`params`, `classes`, `table` from multiplier, shift (as in the graph), table (stored units).
+        """`params`, `ones`, `table` from multiplier, shift (as in the graph), table (stored units).
 
         Raises:
             CompileError: a sum could pass 32 bits.
         """
+        plan = self.plan(target)
         corners = [
             self.k * (a - self.a_zero_point) * (b - self.b_zero_point)
             for a in DTYPE_RANGE[self.a_dtype]
             for b in DTYPE_RANGE[self.b_dtype]
         ]
-        return self.scales.pack(self.epilogue, target, constants, min(corners), max(corners))
+        layout = self.layout(target)
+        scales = [constants.get(name) for name in ("multiplier", "shift")]
+        spread = [None if v is None else np.broadcast_to(np.asarray(v).reshape(-1), (layout.channels,)) for v in scales]
+        params = pack_parameters(
+            self.epilogue, target, layout, np.zeros(1, np.int64), *spread, acc_low=min(corners), acc_high=max(corners)
+        )
+        one = 1
+        if plan.product.flips:
+            one += -_STORED_BIAS if self.a_dtype == "s8" else _STORED_BIAS
+        ones = np.full(plan.groups * plan.product.group + READ_BEHIND, one, TVM_DTYPE[self.a_dtype])
+        extra = {"table": np.ascontiguousarray(constants["table"])} if self.epilogue.lut else {}
+        return {"params": params, "ones": ones, **extra}
+
+    def parameters(self, target: Target) -> list[tuple[str, str, int]]:
+        """(name, dtype, elements) of every operand."""
+        plan, e = self.plan(target), self.epilogue
+        a, b, y = self.extents()
+        element = 2 if plan.words else 1
+        known = {
+            "a": (self.a_dtype, a),
+            "b": (self.b_dtype, b),
+            "params": ("s32", parameter_words(e, target, self.layout(target))),
+            "ones": (self.a_dtype, plan.groups * plan.product.group + READ_BEHIND),
+            "table": (e.dtype, 256),
+            "scratch": ("s16" if plan.words else "s8", self.scratch_bytes(target) // element),
+            "y": ("s32" if e.form == "none" else e.dtype, y),
+        }
+        return [(operand.name, *known[operand.name]) for operand in self.operands()]
 
     def build(self, target: Target) -> Any:
-        from edgeq.compiler.kernels import matmul_tir
+        from edgeq.compiler.kernels import matmul_emit
 
-        return matmul_tir.matmul(self, target)
+        return matmul_emit.emit_matmul(self, target)
+
+
+def _tile(spec: MatMulSpec, product: Product, groups: int) -> tuple[float, int, int]:
+    """(cost, rows, vectors) of the cheapest register tile; blocks of columns divide a task's columns evenly."""
+    registers = -(-min(spec.n, COLUMNS_PER_TASK) // product.lanes)
+    best: tuple[float, int, int] | None = None
+    for vectors in (1, 2, 4):
+        if vectors > min(product.widest, 1 << (registers - 1).bit_length()):
+            continue
+        for rows in range(1, min(spec.m, product.registers) + 1):
+            if not product.fits(rows, vectors):
+                break
+            cost = 0.0
+            for height, many in ((rows, spec.m // rows), (spec.m % rows, 1)):
+                for width, times in ((vectors, registers // vectors), (registers % vectors, 1)):
+                    if height and width:
+                        step, edge = product.step_cost(height, width), product.tile_cost(height, width)
+                        cost += many * times * (step * groups + edge)
+            if best is None or cost < best[0]:
+                best = cost, rows, vectors
+    assert best is not None, "a product holds one row and one register"
+    return best
+
+
+def _plan_for(spec: MatMulSpec, product: Product) -> tuple[float, MatMulPlan]:
+    groups = -(-spec.k // product.group)
+    cost, rows, vectors = _tile(spec, product, groups)
+    a_offset = b_offset = 0
+    if not product.words:
+        a_offset, b_offset = spec.a_zero_point, spec.b_zero_point
+        if product.flips:
+            a_offset += _STORED_BIAS if spec.a_dtype == "s8" else -_STORED_BIAS
+        b_offset -= _STORED_BIAS if spec.b_dtype == "u8" else 0
+    chosen = product.with_word_weights() if product.words else product
+    return cost, MatMulPlan(chosen, product.words, vectors, rows, groups, a_offset, b_offset)
+
+
+@lru_cache(maxsize=4096)
+def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
+    # A computed side may hold every byte, so products that need a bound on their weights are out.
+    products = [p for p in target.inner.PRODUCTS[spec.a_dtype] if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
+    return min((_plan_for(spec, product) for product in products), key=lambda choice: choice[0])[1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
 from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer, rows_image, stored_epilogue
+from edgeq.compiler.program import View
 
 
 def lower_gemm(ctx: Lowering, group: Group) -> None:
@@ -57,12 +59,15 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
 
 
 def lower_matmul(ctx: Lowering, group: Group) -> None:
-    """Product of two computed tensors, batch axes broadcast."""
+    """Product of two computed tensors, batch axes broadcast; copies only what has no contiguous rows."""
     node = group.main
-    left, right = (ctx.view(value, node) for value in node.inputs[:2])
-    out = ctx.output(group.output)
+    a, b = (_with_rows(ctx, value, node, either) for value, either in zip(node.inputs[:2], (False, True), strict=True))
+    result = ctx.output(group.output)
+    out = result
+    if out.shape[-1] > 1 and out.strides[-1] != 1:
+        out = ctx.allocate(f"{group.output.name} rows", out.shape, out.dtype, out.bias, tuple(range(len(out.shape))))
     lead = out.shape[:-2]
-    a, b = (v.broadcast_to((*lead, *v.shape[-2:])) for v in (left, right))
+    a, b = (v.broadcast_to((*lead, *v.shape[-2:])) for v in (a, b))
     epilogue, constants, _ = stored_epilogue(ctx, group, out)
     spec = MatMulSpec.of(
         out.shape,
@@ -75,9 +80,20 @@ def lower_matmul(ctx: Lowering, group: Group) -> None:
         integer(node, "a_zero_point") + a.bias,
         integer(node, "b_zero_point") + b.bias,
         epilogue,
-        constants,
     )
     ctx.step(spec, {"a": a, "b": b, "y": out}, constants, macs=out.elements * a.shape[-1])
+    if out is not result:
+        ctx.copy(out, result)
+
+
+def _with_rows(ctx: Lowering, value: ir.Value | None, node: ir.Node, either: bool) -> View:
+    """A matrix whose last axis (or, with `either`, one of the last two) is contiguous."""
+    view = ctx.view(value, node)
+    axes = (-1, -2) if either else (-1,)
+    if any(view.shape[axis] == 1 or view.strides[axis] == 1 for axis in axes):
+        return view
+    assert value is not None
+    return ctx.copied(value, "row-major", tuple(range(len(view.shape))))
 
 
 HANDLERS = {"MatMul": lower_matmul, "Gemm": lower_gemm, "GemmS16": lower_gemm}
