@@ -17,6 +17,7 @@ from edgeq.compiler.kernels import tir
 from edgeq.compiler.kernels.base import Image
 from edgeq.compiler.kernels.epilogue import isa_of, parameter_words
 from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter
+from edgeq.compiler.kernels.loops import span
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target
 
@@ -82,7 +83,7 @@ class _ConvEmitter:
         plan, tasks = self.plan, self.spec.tasks()
         begin, end = (tir.bind(_op.truncdiv(t * plan.units, tir.const(tasks))) for t in (t0, t1))
         self.zero = tir.bind(_op.shift_right(t0, tir.const(31)))  # tasks are never negative, but LLVM doesn't know
-        with T.serial(begin, end) as unit:
+        with span(begin, end) as unit:
             block, split = _divide(unit, plan.tiling.column_splits)
             rows, column = _divide(block, plan.blocks_w)
             image, row = _divide(rows, plan.blocks_h)
@@ -168,7 +169,7 @@ class _ConvEmitter:
         def kind(begin: int, end: int, registers: int, count: int) -> None:
             low = tir.tirx.Max(first, tir.const(begin)) if splits > 1 else tir.const(begin)
             high = tir.tirx.Min(first + share, tir.const(end)) if splits > 1 else tir.const(end)
-            with T.serial(low, high) as block:
+            with span(low, high) as block:
                 position = tir.bind(block * step)
                 own = _Place(
                     place.x, place.y + position, None if place.residual is None else place.residual + position
