@@ -139,11 +139,13 @@ class Interleaved:
         if width // self.lanes < 4 or self.lanes == 4:
             return np.arange(width)
         # Unpacks of bytes take eight channels of every 128-bit lane; what narrows registers in pairs takes 32 in a row.
-        return np.arange(width).reshape(-1, 2, 8).swapaxes(0, 1).reshape(-1)
+        halves: np.ndarray = np.arange(width).reshape(-1, 2, 8).swapaxes(0, 1)
+        return halves.reshape(-1)
 
     def pack_group(self, taps: np.ndarray, order: np.ndarray) -> np.ndarray:
         dtype = np.int8 if self.group == 4 else np.int16
-        return np.ascontiguousarray(taps[:, order].transpose(1, 2, 0)).astype(dtype).reshape(-1)
+        by_lane: np.ndarray = taps[:, order].transpose(1, 2, 0).astype(dtype)
+        return np.ascontiguousarray(by_lane).reshape(-1)
 
     def arrange(self, taps: Sequence[Expr | None], width: int) -> list[Expr]:
         from edgeq.compiler.kernels import tir
