@@ -40,6 +40,20 @@ def quant_s8(low: float, high: float) -> Quant:
     return Quant(S8, float(scale), zero_point)
 
 
+def quant_picture(low: float, high: float) -> Quant:
+    """int8 for pictures: the smallest scale at which both ends fit with a zero point that needs no rounding.
+
+    Pixels k/127.5 − 1 would lie exactly between the steps of 2/255: rounding to even merges every other pair of levels.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    plain = quant_s8(low, high)
+    below = plain.zero_point + 128
+    if high == low or (below == 0 and low < 0) or (below == 255 and high > 0):
+        return plain
+    scale = max(-low / below if below else 0.0, high / (255 - below) if below < 255 else 0.0)
+    return Quant(S8, float(scale), plain.zero_point)
+
+
 def quant_s16(low: float, high: float) -> Quant:
     """Symmetric int16 that holds low and high; scale 1 where both are zero."""
     largest = max(abs(low), abs(high))
@@ -221,7 +235,13 @@ class Plan:
             extremes = [self.ranges.statistics[root] for root in self.roots(name)]
             low, high = min(s.low for s in extremes), max(s.high for s in extremes)
             return TensorPlan(quant_s16(low, high), low, high, self._wide[type_group])
-        return TensorPlan(quant_s8(low, high), low, high, "default")
+        picture = self._is_picture(name)
+        return TensorPlan(quant_picture(low, high) if picture else quant_s8(low, high), low, high, "default")
+
+    def _is_picture(self, name: str) -> bool:
+        """Whether a value is an input that looks like pictures, or moved from one, and nothing else."""
+        roots = self.roots(name)
+        return bool(roots) and all(root in self.ranges.images for root in roots)
 
     def quant(self, name: str) -> Quant:
         """Type, scale and zero point of a value."""

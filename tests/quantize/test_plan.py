@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeq.errors import ModelError
 from edgeq.integer.arithmetic import dequantize, quantize
 from edgeq.quantize.calibrate import calibrate
-from edgeq.quantize.plan import S8, S16, Plan, quant_s8, quant_s16
+from edgeq.quantize.plan import S8, S16, Plan, quant_picture, quant_s8, quant_s16
 from edgeq.quantize.policy import Policy
 from edgeq.quantize.ties import UnionFind
 from edgeq.quantize.topology import Topology
@@ -146,6 +146,17 @@ def test_pictures_keep_their_range(tmp_path: Path) -> None:
     plan = Plan(Topology(graph), calibrate(graph, {"x": pixels}, "mse"), Policy())
     assert plan.quant("x").scale == 1
     assert plan.quant("x").zero_point == -128
+
+
+def test_pictures_around_zero_keep_their_levels() -> None:
+    pixels = (np.arange(256) / 127.5 - 1).astype(np.float32)
+    quant = quant_picture(-1.0, 1.0)
+    assert quant.scale == pytest.approx(1 / 127)
+    assert len(np.unique(quantize(pixels, quant.scale, quant.zero_point, S8))) >= 255
+    assert quant_picture(0.0, 255.0) == quant_s8(0.0, 255.0)
+    assert quant_picture(-255.0, 0.0) == quant_s8(-255.0, 0.0)
+    assert quant_picture(0.0, 0.0) == quant_s8(0.0, 0.0)
+    assert quant_picture(-0.001, 100.0) == quant_s8(-0.001, 100.0)
 
 
 def test_missing_calibration_is_an_error(tmp_path: Path) -> None:
