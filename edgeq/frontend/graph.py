@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 FLOAT_DOMAIN = "edgeq.float"
+#: Names of functions of one tensor, made by FuseUnary; the domain has other functions as well.
+UNARY_PREFIX = "Unary_"
 # ONNX Runtime reads IR version 10 since its release 1.19; nothing in a float graph needs a newer one.
 _IR_VERSION = 10
 
@@ -171,7 +173,7 @@ class FloatGraph:
     def is_unary(self, node: ir.Node) -> bool:
         """True if `unary(node)` gives a function."""
         if node.domain == FLOAT_DOMAIN:
-            return node.op_identifier() in self.model.functions
+            return bool(node.op_type.startswith(UNARY_PREFIX))
         return lone_region(node) is not None
 
     def unary(self, node: ir.Node) -> UnaryFunction:

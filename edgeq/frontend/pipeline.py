@@ -17,6 +17,7 @@ from edgeq.frontend.passes.binary_sums import BinarySums
 from edgeq.frontend.passes.canonical_axes import CanonicalAxes
 from edgeq.frontend.passes.canonical_matmul import CanonicalMatMul
 from edgeq.frontend.passes.drop_noops import DropNoops
+from edgeq.frontend.passes.expand_attention import ExpandAttention
 from edgeq.frontend.passes.explicit_windows import ExplicitWindows
 from edgeq.frontend.passes.fold_affine import FoldAffine
 from edgeq.frontend.passes.fold_constants import FoldConstants
@@ -26,8 +27,12 @@ from edgeq.frontend.passes.lift_1d import Lift1d
 from edgeq.frontend.passes.name_nodes import NameNodes
 from edgeq.frontend.passes.quantized_constants import QuantizedConstants
 from edgeq.frontend.passes.raise_opset import RaiseOpset
+from edgeq.frontend.passes.recognise_layer_norm import RecogniseLayerNorm
+from edgeq.frontend.passes.recognise_masks import RecogniseMasks
+from edgeq.frontend.passes.recognise_rms_norm import RecogniseRmsNorm
 from edgeq.frontend.passes.rewrite import Rewrite
 from edgeq.frontend.passes.settle_ceil_mode import SettleCeilMode
+from edgeq.frontend.passes.sink_scales import SinkScales
 from edgeq.frontend.passes.take_off_qdq import TakeOffQdq
 from edgeq.frontend.passes.widen_floats import WidenFloats
 
@@ -104,11 +109,20 @@ def _reshape_the_graph(notes: list[str]) -> Sequential:
         QuantizedConstants(),
         TakeOffQdq(notes),
         stock.RemoveUnusedNodesPass(),
+        ExpandAttention(),
+        RecogniseLayerNorm(),
+        RecogniseRmsNorm(),
+        # Attention and RMSNormalization are what would need a newer opset.
+        RaiseOpset(),
         ExplicitWindows(),
         BinarySums(),
         BatchNormToAffine(),
         CanonicalMatMul(),
         Lift1d(),
+        SinkScales(),
+        RecogniseMasks(notes),
+        stock.RemoveUnusedNodesPass(),
+        stock.TopologicalSortPass(),
         stock.DeduplicateInitializersPass(size_limit=1024),
         stock.CommonSubexpressionEliminationPass(),
         PassManager(

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgeq.frontend.arrays import Float64
 from edgeq.frontend.editing import replace_node
-from edgeq.frontend.graph import FLOAT_DOMAIN
+from edgeq.frontend.graph import FLOAT_DOMAIN, UNARY_PREFIX
 from edgeq.frontend.regions import ONE_INPUT_OPS, Region, find_regions
 from edgeq.frontend.unary import Step, UnaryFunction
 
@@ -138,6 +138,6 @@ def _build(function: UnaryFunction, number: int, opset: int) -> ir.Function:
         values[step.result] = node.outputs[0]
         nodes.append(node)
     graph = ir.Graph(
-        [source], [values[function.output]], nodes=nodes, opset_imports={"": opset}, name=f"Unary_{number}"
+        [source], [values[function.output]], nodes=nodes, opset_imports={"": opset}, name=f"{UNARY_PREFIX}{number}"
     )
-    return ir.Function(FLOAT_DOMAIN, f"Unary_{number}", graph=graph, attributes=[])
+    return ir.Function(FLOAT_DOMAIN, f"{UNARY_PREFIX}{number}", graph=graph, attributes=[])
