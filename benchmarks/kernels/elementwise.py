@@ -139,9 +139,9 @@ def row_cases() -> list[Case]:
     for rows, length in ((1, 1001), (197, 197)):
         constants = softmax_constants(0.1, length, 8)
         dense = ((rows, length), 1, (length, 1), (length, 1))
-        spec = SoftmaxSpec.of(*dense, "u8", "u8", constants, 0, 0, 255)
+        spec = SoftmaxSpec.of(*dense, "s32", "u8", constants, 0, 0, 255)
         n = rows * length
-        cases.append(Case(f"Softmax {rows}x{length}", spec, {"x": (n, "u8"), "y": (n, "u8")},
+        cases.append(Case(f"Softmax {rows}x{length}", spec, {"x": (n, "s32"), "y": (n, "u8")},
                           [("Softmax", ["a"], {"axis": -1})], {"a": (rows, length)}))  # fmt: skip
     index = ArgMaxSpec.of((169, 20), 1, (20, 1), (1, 1), "u8")
     sums = ReduceSpec.sums((197, 768), (1,), (768, 1), (1, 1), (0, 0), "u8", 128, BYTES, SINGLE)

@@ -96,6 +96,14 @@ class Isa:
         named = tir.bind(vector)
         return [tir.shuffle([named], range(p * width, (p + 1) * width)) for p in range(parts)]
 
+    def product_q15(self, a: Expr, b: Expr, *, rounded: bool) -> Expr:
+        """(a·b) >> 15, or (a·b + 2^14) >> 15, of u32 lanes below 2^15 each."""
+        op, lanes, dtype = tir.tirx.op, lanes_of(a), "uint32"
+        product = a * b
+        if rounded:
+            product = product + tir.broadcast(tir.const(1 << 14, dtype), lanes)
+        return op.shift_right(product, tir.broadcast(tir.const(15, dtype), lanes))
+
     # --- what a subclass defines --------------------------------------------------------------------------------------
 
     def shift_parameters(self, shift: IntArray) -> IntArray:

@@ -48,6 +48,19 @@ class X86(Isa):
         upper = tir.shuffle([even, odd], picks)
         return op.shift_right(upper + rounding, right)
 
+    def product_q15(self, a: Expr, b: Expr, *, rounded: bool) -> Expr:
+        # The upper halves of the lanes are zero, so products of s16 lanes do: one instruction each.
+        lanes = lanes_of(a)
+        if lanes != self.lanes:
+            return super().product_q15(a, b, rounded=rounded)
+        halves = f"int16x{2 * lanes}"
+        if rounded:
+            return tir.reinterpret(
+                f"uint32x{lanes}", self.multiply_high16(tir.reinterpret(halves, a), tir.reinterpret(halves, b))
+            )
+        name = {8: "llvm.x86.avx2.pmulhu.w", 16: "llvm.x86.avx512.pmulhu.w.512"}[lanes]
+        return tir.reinterpret(f"uint32x{lanes}", tir.intrin(halves, name, tir.reinterpret(halves, a + a), tir.reinterpret(halves, b)))
+
     def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
         # `single` clamped the accumulator, so its result lies near the output's range: no saturation needed.
         return value + self.splat(zero_point, "int32", self.lanes)

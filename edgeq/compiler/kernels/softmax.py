@@ -15,6 +15,8 @@ from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer.exp2 import MAX_LENGTH, SUM_BITS_MAX, SoftmaxConstants
 
+ROWS = 8  # rows done together, pass by pass, so that one row's reductions and division hide behind the next row's
+
 
 @dataclass(frozen=True)
 class SoftmaxSpec(KernelSpec):
@@ -101,10 +103,16 @@ class SoftmaxSpec(KernelSpec):
         """The canonical nest of the rows: x, y."""
         return Nest.of(self.kept, self.x_kept, self.y_kept)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks: a row is never cut."""
+    @property
+    def blocks(self) -> Nest:
+        """Blocks of ROWS rows (and a last dimension of 1)."""
         nest = self.nest
-        return Nest((*nest.shape, 1), tuple((*s, 0) for s in nest.strides)).split(1)
+        shape = (*nest.shape[:-1], -(-nest.inner // ROWS), 1)
+        return Nest(shape, tuple((*s[:-1], ROWS * s[-1], 0) for s in nest.strides))
+
+    def split(self) -> Split:
+        """How the work is cut into tasks: a block is never cut."""
+        return self.blocks.split(1)
 
     def operands(self) -> list[Operand]:
         return [Operand("x", "input"), Operand("scratch", "scratch"), Operand("y", "output")]
@@ -113,8 +121,13 @@ class SoftmaxSpec(KernelSpec):
         return self.split().tasks
 
     def scratch_bytes(self, target: Target) -> int:
-        """The powers of one row, s32."""
-        return 4 * self.length
+        """v of a block's rows, u16, and the rows' sums."""
+        return 2 * ROWS * self.row_elements(target) + 4 * ROWS
+
+    def row_elements(self, target: Target) -> int:
+        """Elements of a row in scratch: whole registers."""
+        step = target.vector_bytes // 2
+        return -(-self.length // step) * step
 
     def describe(self, target: Target) -> str:
         return f"softmax_{self.x_dtype}_{self.dtype}"
