@@ -19,6 +19,9 @@ then once per row, with z = bit_length(S) − 16 (>= 0) the shift that normalise
     s  = 45 + z − sum_bits − out_bits                    r >>= max(0, s − 31);  s = min(s, 31)
     y  = clamp(zero_point + ((v·r + (2^s >> 1)) >> s))   v·r <= 2^30; the sum is an unsigned 32-bit number
 
+With a mask, elements that don't take part have e = 0 and no say in the maximum; a row without any other has S = 0,
+which counts as 2^15, and every y is clamp(zero_point).
+
 The quadratic is off by at most 0.27 % of its value; it has no step at f = 0 or 1. Nothing passes 32 bits (unsigned).
 """
 
@@ -101,28 +104,56 @@ def power_of_two(t: NDArray[Any], sum_bits: int) -> NDArray[np.int64]:
     return result
 
 
-def softmax_rows(x: NDArray[Any], constants: SoftmaxConstants) -> NDArray[np.int64]:
+def powers(x: NDArray[Any], constants: SoftmaxConstants, mask: NDArray[Any] | None = None) -> NDArray[np.int64]:
+    """e of every element: 2^−t over the last axis, Q(sum_bits), at most 2^sum_bits.
+
+    Args:
+        x: integers [..., n].
+        constants: from `softmax_constants`.
+        mask: broadcastable to x, 0 where an element doesn't take part: it has e = 0 and no say in the maximum.
+    """
+    c = constants
+    d = np.minimum(distance(x, mask), c.limit)
+    a = (d + ((1 << c.pre_shift) >> 1)) >> c.pre_shift
+    e = power_of_two((a * c.multiplier + ((1 << c.shift) >> 1)) >> c.shift, c.sum_bits)
+    return e if mask is None else np.where(mask != 0, e, 0)
+
+
+def distance(x: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[np.int64]:
+    """max(x) − x over the last axis, the maximum taken where the mask isn't 0; meaningless where it is."""
+    wide = x.astype(np.int64)
+    seen = wide if mask is None else np.where(mask != 0, wide, np.iinfo(x.dtype).min)
+    result: NDArray[np.int64] = np.maximum(seen.max(axis=-1, keepdims=True) - wide, 0)
+    return result
+
+
+def normalise(e: NDArray[np.int64], sum_bits: int, out_bits: int) -> NDArray[np.int64]:
+    """e divided by its sum over the last axis, Q(out_bits), int64, in [0, 2^out_bits]; a row of zeros stays zero.
+
+    Args:
+        e: int64 [..., n], at most 2^sum_bits each, n·2^sum_bits <= 2^30; the sum of a row is 0 or at least 2^15.
+    """
+    total = np.maximum(e.sum(axis=-1, keepdims=True), 2**15)
+    spare = sum_bits - FRACTION_BITS
+    v = (e + ((1 << spare) >> 1)) >> spare
+    z = np.frexp(total.astype(np.float64))[1].astype(np.int64) - 16
+    m = (total + ((np.int64(1) << z) >> 1)) >> z
+    s = 45 + z - sum_bits - out_bits
+    r = (2**30 // m) >> np.maximum(0, s - 31)
+    s = np.minimum(s, 31)
+    result: NDArray[np.int64] = (v * r + ((np.int64(1) << s) >> 1)) >> s
+    return result
+
+
+def softmax_rows(x: NDArray[Any], constants: SoftmaxConstants, mask: NDArray[Any] | None = None) -> NDArray[np.int64]:
     """Probabilities in Q(out_bits) over the last axis, before zero point and clamp.
 
     Args:
         x: integers [..., n].
         constants: from `softmax_constants`.
+        mask: broadcastable to x, 0 where an element doesn't take part; None: all do.
 
     Returns:
-        int64 [..., n], each in [0, 2^out_bits] (the sum of a row is near 2^out_bits, not exactly).
+        int64 [..., n], each in [0, 2^out_bits] (the sum of a row is near 2^out_bits, not exactly); 0 where masked.
     """
-    c = constants
-    wide = x.astype(np.int64)
-    d = np.minimum(wide.max(axis=-1, keepdims=True) - wide, c.limit)
-    a = (d + ((1 << c.pre_shift) >> 1)) >> c.pre_shift
-    e = power_of_two((a * c.multiplier + ((1 << c.shift) >> 1)) >> c.shift, c.sum_bits)
-    total = e.sum(axis=-1, keepdims=True)
-    spare = c.sum_bits - FRACTION_BITS
-    v = (e + ((1 << spare) >> 1)) >> spare
-    z = np.frexp(total.astype(np.float64))[1].astype(np.int64) - 16
-    m = (total + ((np.int64(1) << z) >> 1)) >> z
-    s = 45 + z - c.sum_bits - c.out_bits
-    r = (2**30 // m) >> np.maximum(0, s - 31)
-    s = np.minimum(s, 31)
-    result: NDArray[np.int64] = (v * r + ((np.int64(1) << s) >> 1)) >> s
-    return result
+    return normalise(powers(x, constants, mask), constants.sum_bits, constants.out_bits)

@@ -1,26 +1,30 @@
 """Random one-op graphs for conformance: every op with random shapes, attributes and extreme values.
 
 `CASES[op](choice)` returns a `Case`; `choice` decides everything: hypothesis can shrink (`HypothesisChoice`), a seed
-can drive long sweeps and other executors (`RandomChoice`).
+can drive long sweeps and other executors (`RandomChoice`). `merged(op, choices)` puts many cases into one graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgeq.integer.builder import emit_all
+from edgeq.integer.builder import GraphBuilder, emit_all
 from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.interpolation import COORDINATE_MODES, NEAREST_MODES, nearest_is_exact
+from edgeq.integer.normalization import norm_constants
+from edgeq.integer.shift_exp import shift_gelu_constants, shiftmax_constants
+from edgeq.integer.shift_gelu_paper import shift_gelu_paper_constants
 from tests.integer.choice import Array, Case, Choice, HypothesisChoice, Maker, RandomChoice
 
-__all__ = ["CASES", "Case", "Choice", "HypothesisChoice", "RandomChoice"]
+__all__ = ["CASES", "Case", "Choice", "HypothesisChoice", "RandomChoice", "merged"]
 
 S8, U8, S16, S32 = np.int8, np.uint8, np.int16, np.int32
 FULL_BIAS = 2**30
 CASES: dict[str, Callable[[Choice], Case]] = {}
+_MAKE: dict[str, Callable[[Maker], Case]] = {}
 
 
 def case(op: str) -> Callable[[Callable[[Maker], Case]], Callable[[Maker], Case]]:
@@ -28,9 +32,18 @@ def case(op: str) -> Callable[[Callable[[Maker], Case]], Callable[[Maker], Case]
 
     def enter(function: Callable[[Maker], Case]) -> Callable[[Maker], Case]:
         CASES[op] = lambda choice: function(Maker(choice))
+        _MAKE[op] = function
         return function
 
     return enter
+
+
+def merged(op: str, choices: Mapping[int, Choice]) -> Case:
+    """One graph of many cases side by side; the names of case `key` begin with `c<key>_`."""
+    builder, inputs = GraphBuilder(), {}
+    for key, choice in choices.items():
+        inputs |= _MAKE[op](Maker(choice, builder, f"c{key}_")).inputs
+    return Case(builder, inputs)
 
 
 def _conv(m: Maker, op: str, dtype: Any, zero_points: bool) -> Case:
@@ -93,8 +106,9 @@ def matmul(m: Maker) -> Case:
     lead = [m.number(1, 3) for _ in range(m.number(0, 2))]
     rows, depth, columns = m.number(1, 6), m.number(1, 40), m.number(1, 6)
     other = [n if m.number(0, 1) else 1 for n in lead]
-    a, b = m.input(S8, [*lead, rows, depth], "a"), m.input(S8, [*other, depth, columns], "b")
-    return m.done(m.emit("MatMul", [a, b], a_zero_point=m.zero_point(S8), b_zero_point=m.zero_point(S8)))
+    kind = m.pick(S8, U8, S16)
+    a, b = m.input(kind, [*lead, rows, depth], "a"), m.input(S8, [*other, depth, columns], "b")
+    return m.done(m.emit("MatMul", [a, b], a_zero_point=m.zero_point(kind), b_zero_point=m.zero_point(S8)))
 
 
 def _per_channel(m: Maker, shape: Sequence[int]) -> list[int]:
@@ -203,17 +217,93 @@ def reduce_sum(m: Maker) -> Case:
     return m.done(m.emit("ReduceSum", [m.input(dtype, shape)], **attrs))
 
 
-@case("Softmax")
-def softmax(m: Maker) -> Case:
+def _probabilities(m: Maker, op: str, constants: Callable[[float, int, int], Any]) -> Case:
     shape, dtype = [*m.shape(1, 3), m.pick(1, 2, 7, 64, 65, 300)], m.pick(S8, U8, S16, S32)
     axis = m.number(-len(shape), len(shape) - 1)
     scale = 2.0 ** (m.number(-80, 60) / 10) / (1 if np.dtype(dtype).itemsize == 1 else 2**7)
     if dtype == S32:
         scale /= 2 ** m.number(0, 10)
     to = m.pick(S8, U8, S16)
-    constants = softmax_constants(scale, shape[axis], 15 if to == S16 else 8).attributes()
+    attributes = constants(scale, shape[axis], 15 if to == S16 else 8).attributes()
+    inputs = [m.input(dtype, shape)]
+    if op.startswith("Masked"):
+        whole = [n if m.number(0, 1) else 1 for n in shape]
+        inputs.append(m.input(m.pick(S8, U8), whole[m.pick(0, 0, 1) :], "mask", 0, m.pick(1, 1, 127)))
     zero_point = {S8: -128, U8: 0, S16: 0}[to]
-    return m.done(m.emit("Softmax", [m.input(dtype, shape)], axis=axis, to=to, zero_point=zero_point, **constants))
+    return m.done(m.emit(op, inputs, axis=axis, to=to, zero_point=zero_point, **attributes))
+
+
+@case("Softmax")
+def softmax(m: Maker) -> Case:
+    return _probabilities(m, "Softmax", softmax_constants)
+
+
+@case("MaskedSoftmax")
+def masked_softmax(m: Maker) -> Case:
+    return _probabilities(m, "MaskedSoftmax", softmax_constants)
+
+
+@case("Shiftmax")
+def shiftmax(m: Maker) -> Case:
+    return _probabilities(m, "Shiftmax", shiftmax_constants)
+
+
+@case("MaskedShiftmax")
+def masked_shiftmax(m: Maker) -> Case:
+    return _probabilities(m, "MaskedShiftmax", shiftmax_constants)
+
+
+@case("ShiftGelu")
+def shift_gelu(m: Maker) -> Case:
+    dtype, to = m.pick(S8, U8, S16), m.pick(S8, U8, S16)
+    scale, out_scale = (2.0 ** (m.number(-150, 60) / 10) for _ in range(2))
+    attributes = shift_gelu_constants(scale, max(out_scale, scale / 2**14), dtype).attributes()
+    return m.done(
+        m.emit("ShiftGelu", [m.input(dtype, m.shape())], x_zero_point=m.zero_point(dtype), **attributes, **m.clamp(to))
+    )
+
+
+@case("ShiftGeluPaper")
+def shift_gelu_paper(m: Maker) -> Case:
+    dtype, to = m.pick(S8, U8), m.pick(S8, U8, S16)
+    scale = 2.0 ** (m.number(-85, 30) / 10)
+    attributes = shift_gelu_paper_constants(scale, scale * 2.0 ** (m.number(-60, 30) / 10)).attributes()
+    x = m.input(dtype, [*m.shape(0, 2), m.pick(1, 2, 7, 64, 65)])
+    return m.done(m.emit("ShiftGeluPaper", [x], x_zero_point=m.zero_point(dtype), **attributes, **m.clamp(to)))
+
+
+@case("Embedding")
+def embedding(m: Maker) -> Case:
+    rows = m.number(1, 6)
+    indices = m.input(m.pick(np.int64, S32), m.shape(0, 3), "indices", *m.pick((-2, rows + 1), (None, None)))
+    return m.done(m.emit("Embedding", [m.array(m.pick(S8, U8, S16), [rows, *m.shape(0, 2)]), indices]))
+
+
+@case("ToMask")
+def to_mask(m: Maker) -> Case:
+    return m.done(m.emit("ToMask", [m.input(m.pick(S8, U8, S16, S32, np.int64), m.shape())], to=m.pick(S8, U8)))
+
+
+def _norm(m: Maker, op: str) -> Case:
+    shape, dtype, to = [*m.shape(0, 2), m.pick(1, 2, 3, 7, 64, 65, 300)], m.pick(S8, U8, S16), m.pick(S8, U8, S16)
+    rng = m.choice.rng()
+    gamma, beta = rng.normal(1, 1, shape[-1]), rng.normal(0, m.pick(0, 1, 30), shape[-1])
+    scale, out_scale = (2.0 ** (m.number(-80, 20) / 10) for _ in range(2))
+    epsilon = m.pick(0.0, 1e-12, 1e-5, 1.0, 1e9)
+    c = norm_constants(gamma, beta if op == "LayerNorm" else None, epsilon, scale, out_scale)
+    inputs = [c.gamma, c.beta] if op == "LayerNorm" else [c.gamma]
+    extra = {} if op == "LayerNorm" else {"x_zero_point": m.zero_point(dtype)}
+    return m.done(m.emit(op, [m.input(dtype, shape), *inputs], **c.attributes(), **extra, **m.clamp(to)))
+
+
+@case("LayerNorm")
+def layer_norm(m: Maker) -> Case:
+    return _norm(m, "LayerNorm")
+
+
+@case("RmsNorm")
+def rms_norm(m: Maker) -> Case:
+    return _norm(m, "RmsNorm")
 
 
 @case("ResizeLinear")

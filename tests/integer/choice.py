@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,16 +58,27 @@ class HypothesisChoice:
 class Case:
     """A graph and inputs to run it on."""
 
-    graph: IntegerGraph
+    builder: GraphBuilder
     inputs: dict[str, Array]
+
+    @cached_property
+    def graph(self) -> IntegerGraph:
+        """The finished graph."""
+        return self.builder.finish()
 
 
 class Maker:
-    """Collects the inputs of one case while its graph is built."""
+    """Collects the inputs of one case while its graph is built.
 
-    def __init__(self, choice: Choice) -> None:
+    Args:
+        choice: decides everything.
+        builder: of a graph that several cases share; `prefix` tells their names apart.
+    """
+
+    def __init__(self, choice: Choice, builder: GraphBuilder | None = None, prefix: str = "") -> None:
         self.choice = choice
-        self.builder = GraphBuilder()
+        self.builder = builder or GraphBuilder()
+        self.prefix = prefix
         self.inputs: dict[str, Array] = {}
 
     def pick(self, *options: Any) -> Any:
@@ -98,18 +110,19 @@ class Maker:
         self, dtype: Any, shape: Sequence[int], name: str = "x", low: int | None = None, high: int | None = None
     ) -> Any:
         """A graph input with random contents."""
+        name = self.prefix + name
         self.inputs[name] = self.array(dtype, shape, low, high)
         return self.builder.input(name, dtype, shape)
 
     def emit(self, op: str, inputs: Sequence[Any], **attrs: Any) -> Any:
         """One node of the case."""
-        return emit(self.builder, op, inputs, **attrs)
+        return emit(self.builder, op, inputs, name=self.prefix + op, **attrs)
 
     def done(self, *outputs: Any) -> Case:
         """The finished case."""
         for i, value in enumerate(outputs):
-            self.builder.output(value, f"y{i}")
-        return Case(self.builder.finish(), self.inputs)
+            self.builder.output(value, f"{self.prefix}y{i}")
+        return Case(self.builder, self.inputs)
 
     def zero_point(self, dtype: Any) -> int:
         """A legal zero point of a dtype, often an extreme one."""

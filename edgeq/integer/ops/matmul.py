@@ -1,4 +1,7 @@
-"""MatMul: product of two computed s8 tensors, s32 out. acc = Σ_k (a − a_zero_point)·(b − b_zero_point)."""
+"""MatMul: product of two computed tensors, s32 out. acc = Σ_k (a − a_zero_point)·(b − b_zero_point).
+
+a s8, u8 (probabilities) or s16 (16-bit probabilities or activations, zero point 0); b s8.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from edgeq.integer.body import Body
 from edgeq.integer.intervals import Interval, require
 from edgeq.integer.products import matmul
-from edgeq.integer.registry import S8, S32, Attribute, Call, Input, Op, TensorType, check_zero_point, register
+from edgeq.integer.registry import S8, S32, SMALL, Attribute, Call, Input, Op, TensorType, check_zero_point, register
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -45,15 +48,17 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 
 
 def body(b: Body, left: str, right: str) -> str:
-    """MatMulInteger S8S8."""
-    zero_points = b.byte(b.attribute("a_zero_point")), b.byte(b.attribute("b_zero_point"))
-    return b("MatMulInteger", left, right, *zero_points)
+    """Two S8S8 products over a − a_zero_point = 256·high + low (a function body can't know a's type), low less 128."""
+    high, low, low_zero = b.halves(b.offset(left, "a_zero_point"))
+    zero, right_zero = b.byte(b.constant(0)), b.byte(b.attribute("b_zero_point"))
+    product = b("MatMulInteger", high, right, zero, right_zero)
+    return b.join_halves(product, b("MatMulInteger", low, right, low_zero, right_zero))
 
 
 OP = register(
     Op(
         "MatMul",
-        (Input("a", (S8,)), Input("b", (S8,))),
+        (Input("a", SMALL), Input("b", (S8,))),
         (Attribute("a_zero_point", default=0), Attribute("b_zero_point", default=0)),
         infer,
         reference,
