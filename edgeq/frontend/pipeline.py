@@ -120,7 +120,7 @@ def _reshape_the_graph(notes: list[str]) -> Sequential:
         CanonicalMatMul(),
         Lift1d(),
         SinkScales(),
-        RecogniseMasks(notes),
+        RecogniseMasks(),
         stock.RemoveUnusedNodesPass(),
         stock.TopologicalSortPass(),
         stock.DeduplicateInitializersPass(size_limit=1024),

@@ -14,7 +14,7 @@ from edgeq.quantize.data import CalibrationData, from_arrays, random_data
 from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.observers import DEFAULT, get
 from edgeq.quantize.session import Session, input_specs, map_ordered, model_with_outputs
-from edgeq.quantize.topology import Topology, name_of
+from edgeq.quantize.topology import Topology, embedding_table, name_of
 
 if TYPE_CHECKING:
     from edgeq.frontend.graph import FloatGraph
@@ -96,6 +96,11 @@ def calibrate(
     names = [name_of(value) for value in topology.values()]
     inner = [name for name in names if name not in inputs]
     statistics = {name: TensorStatistics() for name in names}
+    for layer in topology.layers:
+        table = embedding_table(layer)
+        if table is not None:
+            # Rows that calibration doesn't happen to choose count as well.
+            _observe(statistics[name_of(layer.output)], name_of(layer.output), table, 0)
     session = Session(model_with_outputs(graph.model, inner), inner)
 
     def run(feeds: dict[str, Array]) -> dict[str, Array]:

@@ -15,16 +15,19 @@ from edgeq.errors import ModelError
 from edgeq.integer.graph import Quant
 from edgeq.quantize.calibrate import Ranges
 from edgeq.quantize.histogram import TensorStatistics
+from edgeq.quantize.logits import SOFTMAX, Scaled, find_accumulators, find_masks
 from edgeq.quantize.observers import get
 from edgeq.quantize.policy import LayerPolicy, Policy
 from edgeq.quantize.ties import Ties
 from edgeq.quantize.topology import Layer, Topology, is_float, name_of
 
-S8, S16 = np.dtype(np.int8), np.dtype(np.int16)
+S8, S16, S32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
 
 #: Probabilities: 8 bits with scale 1/256, 16 bits with scale 2^−15.
 PROBABILITY_S8 = Quant(S8, 1 / 256, -128)
 PROBABILITY_S16 = Quant(S16, 2.0**-15, 0)
+#: Masks: exactly 0 and 1; sums of them: exact counts.
+MASK, COUNT = Quant(S8, 1.0, 0), Quant(S16, 1.0, 0)
 
 #: A tensor with readers besides the Concat joins the Concat's scale if its steps grow by no more than this.
 CONCAT_COARSENING = 2.0
@@ -67,7 +70,8 @@ class TensorPlan:
     Attributes:
         quant: type, scale, zero point.
         low, high: range the observer chose.
-        reason: why the type is what it is: `default`, `policy`, `promoted`, `softmax`, `model` (scale given there).
+        reason: why the type is what it is: `default`, `policy`, `promoted`, `softmax`, `shiftmax`, `model` (scale given
+            there), `accumulator` (logits), `mask`.
     """
 
     quant: Quant
@@ -88,6 +92,8 @@ class Plan:
         self.topology, self.ranges, self.policy = topology, ranges, policy
         self.promoted = frozenset(promoted)
         self.ties = Ties(topology)
+        self._accumulators = find_accumulators(topology)
+        self._masks = find_masks(topology, self._zero_or_one())
         self._fixed = self._fix_probabilities()
         self._tie_concats()
         self._members = self.ties.scales.groups()
@@ -98,7 +104,7 @@ class Plan:
 
     def _fix_probabilities(self) -> dict[str, str]:
         """Values with the scale of a probability, and the Softmax each comes from."""
-        return {name_of(layer.output): layer.name for layer in self.topology.layers if layer.op == "Softmax"}
+        return {name_of(layer.output): layer.name for layer in self.topology.layers if layer.op in SOFTMAX}
 
     def _tie_concats(self) -> None:
         """Let the inputs of a Concat share its output's scale where that costs at most a bit of their precision."""
@@ -172,7 +178,11 @@ class Plan:
         types = self.ties.types
         wide = dict.fromkeys(self.promoted, "promoted")
         for layer in self.topology.layers:
-            if layer.op == "Softmax" and self._reaches_output(layer):
+            if layer.op not in SOFTMAX:
+                continue
+            if self.policy.layer(*layer.names).softmax == "shiftmax":
+                wide[types.find(name_of(layer.output))] = "shiftmax"
+            if self._reaches_output(layer):
                 wide[types.find(name_of(layer.output))] = "softmax"
                 source = name_of(layer.inputs[0])
                 if self._computed(source):
@@ -210,7 +220,7 @@ class Plan:
         """Type groups that promotion may decide on: representative -> the values rounded in it."""
         result = {}
         for group, members in self.ties.types.groups().items():
-            roots = [name for name in members if self.ties.is_root(name)]
+            roots = [name for name in members if self.ties.is_root(name) and not self._is_exact(name)]
             decided = any(self.layer_policy(name).activation for name in roots)
             given = any(name in self.ties.given for name in members)
             if roots and not decided and not given and (group not in self._wide or group in self.promoted):
@@ -221,6 +231,11 @@ class Plan:
 
     def tensor(self, name: str) -> TensorPlan:
         """Quantization of a value."""
+        if name in self._accumulators:
+            return self._accumulator(name)
+        if name in self._masks:
+            exact = MASK if self._masks[name] == "mask" else COUNT
+            return TensorPlan(exact, 0.0, self.ranges.statistics[name].high, "mask")
         scale_group, type_group = self.ties.scales.find(name), self.ties.types.find(name)
         if scale_group not in self._ranges:
             self._ranges[scale_group] = self.group_range(name)
@@ -242,6 +257,29 @@ class Plan:
         """Whether a value is an input that looks like pictures, or moved from one, and nothing else."""
         roots = self.roots(name)
         return bool(roots) and all(root in self.ranges.images for root in roots)
+
+    def _accumulator(self, name: str) -> TensorPlan:
+        """A 32-bit accumulator: the scales of both sides of the product, times what was multiplied behind it."""
+        statistics, factor = self.ranges.statistics[name], 1.0
+        found = self._accumulators[name]
+        while isinstance(found, Scaled):
+            factor, found = factor * found.factor, self._accumulators[found.source]
+        left, right = (self.s8(name_of(value)) for value in found.inputs)
+        quant = Quant(S32, factor * left.scale * right.scale, 0)
+        return TensorPlan(quant, statistics.low, statistics.high, "accumulator")
+
+    def is_accumulator(self, name: str) -> bool:
+        """Whether a value stays a 32-bit accumulator: logits on their way from a product to a softmax."""
+        return name in self._accumulators
+
+    def _is_exact(self, name: str) -> bool:
+        return name in self._accumulators or name in self._masks
+
+    def _zero_or_one(self) -> frozenset[str]:
+        """Values cast from integers or truth values that calibration never saw outside 0 … 1."""
+        casts = [name_of(layer.output) for layer in self.topology.layers if layer.op == "Cast"]
+        seen = {name: self.ranges.statistics[name] for name in casts if name in self.ranges.statistics}
+        return frozenset(name for name, found in seen.items() if found.low >= 0 and found.high <= 1)
 
     def quant(self, name: str) -> Quant:
         """Type, scale and zero point of a value."""

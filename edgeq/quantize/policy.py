@@ -35,6 +35,9 @@ class LayerPolicy(BaseModel):
         observer: how the range of its output is found.
         requantize: narrow (16-bit multiplier, for 8-bit outputs) or single (32-bit multiplier, exact rounding).
         nonlinear: table (256 entries) or interp (s16 input, 513 entries, interpolated).
+        softmax: exp2 (8-bit probabilities, quadratic fraction) or shiftmax (I-ViT's, 16-bit probabilities).
+        gelu: of GELU in any spelling: lut (table), shiftgelu (by shifts) or shiftgelu_paper (as published, relative to
+            the largest element of each token).
         scale: real, or pow2: weights are scaled so that the requantization is a shift.
     """
 
@@ -45,6 +48,8 @@ class LayerPolicy(BaseModel):
     observer: ObserverName | None = None
     requantize: Literal["narrow", "single"] | None = None
     nonlinear: Literal["table", "interp"] | None = None
+    softmax: Literal["exp2", "shiftmax"] | None = None
+    gelu: Literal["lut", "shiftgelu", "shiftgelu_paper"] | None = None
     scale: Literal["real", "pow2"] | None = None
 
     def over(self, base: LayerPolicy) -> LayerPolicy:

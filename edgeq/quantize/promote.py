@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.data import CalibrationData
+from edgeq.quantize.logits import SOFTMAX
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.simulate import Simulation, largest_error
 from edgeq.quantize.topology import Topology, is_float, name_of, shape_of
@@ -102,7 +103,7 @@ def final_outputs(topology: Topology) -> list[str]:
     for output in topology.graph.outputs:
         value = output
         layer = topology.producer.get(name_of(value))
-        while layer is not None and layer.op in ("Softmax", "ArgMax") and layer.inputs:
+        while layer is not None and layer.op in (*SOFTMAX, "ArgMax") and layer.inputs:
             value = layer.inputs[0]
             layer = topology.producer.get(name_of(value))
         if is_float(value):

@@ -62,7 +62,8 @@ class Layer:
     @property
     def op(self) -> str:
         """Op type of the node; `Unary` for fused elementwise functions."""
-        return "Unary" if self.node.domain == "edgeq.float" else str(self.node.op_type)
+        fused = self.node.domain == "edgeq.float" and self.node.op_type.startswith("Unary_")
+        return "Unary" if fused else str(self.node.op_type)
 
     @property
     def outputs(self) -> tuple[ir.Value, ...]:
@@ -281,6 +282,16 @@ def clamp_of(node: ir.Node) -> tuple[float, float] | None:
 def is_movement(layer: Layer) -> bool:
     """Whether the layer only moves values, in any integer type (Concat apart: it joins several)."""
     return layer.node.domain in ("", "ai.onnx") and layer.op in MOVEMENT
+
+
+def embedding_table(layer: Layer) -> NDArray[Any] | None:
+    """The constant whose rows computed indices choose, if the layer is such a Gather."""
+    if layer.op != "Gather" or layer.node.domain not in ("", "ai.onnx"):
+        return None
+    table, axis = constant(layer.node.inputs[0]), layer.node.attributes.get("axis")
+    indices = layer.node.inputs[1]
+    by_rows = axis is None or axis.as_int() == 0
+    return table if table is not None and table.dtype.kind == "f" and by_rows and constant(indices) is None else None
 
 
 def is_selection(layer: Layer) -> bool:

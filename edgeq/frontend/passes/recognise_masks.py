@@ -10,9 +10,10 @@ from edgeq.frontend.editing import NodePass, constant, integer, is_op, only_use,
 from edgeq.frontend.graph import FLOAT_DOMAIN
 from edgeq.frontend.masks import Keep, KeepFinder
 
-#: Local function of the float graph: softmax over the last axis of the logits whose `keep` is 1.
+#: Local function of the float graph: softmax over the last axis of the logits whose `keep` is 1; 0 for all others, also
+#: where a row has none.
 MASKED_SOFTMAX = "MaskedSoftmax"
-#: What the function puts in the place of a logit that doesn't count; a row of them alone becomes uniform.
+#: What the function puts in the place of a logit that doesn't count.
 _LOWEST = -1e9
 
 
@@ -23,10 +24,6 @@ class RecogniseMasks(NodePass):
     comparisons, casts, arithmetic and data movement; constants (causal masks). Several masks are multiplied. Integer
     masks hold 0 and 1 by convention. Sums with anything else (a position bias) stay sums.
     """
-
-    def __init__(self, notes: list[str]) -> None:
-        super().__init__()
-        self._notes = notes
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Visit every node, then add the function."""
@@ -55,9 +52,7 @@ class RecogniseMasks(NodePass):
         if keep is None or static_shape(logits) != shape:
             # A mask alone larger than the logits would make them larger: left to the ordinary ops.
             return False
-        guarded = _drop_guard(graph, node)
-        if guarded:
-            self._notes.append(f"Softmax '{node.name}': rows without any key become uniform instead of 0")
+        _drop_guard(graph, node)
         new = ir.node(MASKED_SOFTMAX, [logits, finder.value(keep)], domain=FLOAT_DOMAIN, name=node.name)
         replace_node(graph, node, [new])
         return True
@@ -93,21 +88,19 @@ def _is_lowest(value: ir.Value) -> bool:
     return array is not None and array.size > 0 and bool((array <= KeepFinder.MASKED).all())
 
 
-def _drop_guard(graph: ir.Graph, softmax: ir.Node) -> bool:
-    """Where(IsNaN(p), 0, p): exporters write it because rows without any key would be NaN."""
+def _drop_guard(graph: ir.Graph, softmax: ir.Node) -> None:
+    """Where(IsNaN(p), 0, p): exporters write it because rows without any key would be NaN; here they are 0 anyway."""
     output = softmax.outputs[0]
     readers = {use.node for use in output.uses()}
     guards = [reader for reader in readers if is_op(reader, "Where") and reader.inputs[2] is output]
     tests = [reader for reader in readers if is_op(reader, "IsNaN")]
     if len(readers) != 2 or len(guards) != 1 or len(tests) != 1:
-        return False
+        return
     zero = constant(guards[0].inputs[1])
     if guards[0].inputs[0] is not tests[0].outputs[0] or zero is None or zero.any():
-        return False
-    if not supersede(graph, guards[0], output, changed=True):
-        return False
-    graph.remove(tests[0], safe=True)
-    return True
+        return
+    if supersede(graph, guards[0], output, changed=True):
+        graph.remove(tests[0], safe=True)
 
 
 def _function(opset: int) -> ir.Function:
@@ -117,8 +110,11 @@ def _function(opset: int) -> ir.Function:
     counts = ir.node("Greater", [keep, half.outputs[0]])
     masked = ir.node("Where", [counts.outputs[0], x, lowest.outputs[0]])
     softmax = ir.node("Softmax", [masked.outputs[0]], attributes={"axis": -1})
-    nodes = [half, lowest, counts, masked, softmax]
-    for node, name in zip(nodes, ("half", "lowest", "counts", "masked", "y"), strict=True):
+    ones = ir.node("Cast", [counts.outputs[0]], attributes={"to": int(ir.DataType.FLOAT)})
+    result = ir.node("Mul", [softmax.outputs[0], ones.outputs[0]])
+    nodes = [half, lowest, counts, masked, softmax, ones, result]
+    names = ("half", "lowest", "counts", "masked", "softmax", "ones", "y")
+    for node, name in zip(nodes, names, strict=True):
         node.outputs[0].name = name
-    graph = ir.Graph([x, keep], softmax.outputs, nodes=nodes, opset_imports={"": opset}, name=MASKED_SOFTMAX)
+    graph = ir.Graph([x, keep], result.outputs, nodes=nodes, opset_imports={"": opset}, name=MASKED_SOFTMAX)
     return ir.Function(FLOAT_DOMAIN, MASKED_SOFTMAX, graph=graph, attributes=[])

@@ -95,7 +95,7 @@ def _function_for(topology: Topology, layer: Layer) -> Any:
     if topology.is_unary(layer):
         # Arithmetic with a scalar or per-channel constant is a function of one tensor as well: a table.
         return emitter_of("Unary")
-    return emitter_of(layer.op) if layer.node.domain in ("", "ai.onnx") else None
+    return emitter_of(layer.op) if layer.node.domain in ("", "ai.onnx", "edgeq.float") else None
 
 
 def _no_integer_form(layers: list[Layer]) -> UnsupportedOpError:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.integer.arithmetic import quantize
 from edgeq.integer.graph import Quant
+from edgeq.integer.shift_exp import shift_gelu_constants
+from edgeq.integer.shift_gelu_paper import shift_gelu_paper_constants
 from edgeq.quantize.integerize.emitter import Emitter, Operand, code, limits
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.plan import S16
@@ -15,6 +19,8 @@ from edgeq.quantize.topology import Layer, clamp_of, name_of
 
 #: Entries and spacing of an interpolated table over int16.
 INTERPOLATED, SPACING = 513, 128
+#: Labels of the front end for the functions that I-ViT's shifts stand in for.
+GELUS = ("GELU", "GELU(tanh)", "QuickGELU")
 
 
 @emits("Relu", "Clip")
@@ -33,6 +39,14 @@ def emit_unary(emitter: Emitter, layer: Layer) -> None:
     function = emitter.topology.source.unary(layer.node)
     source, out = layer.inputs[0], emitter.plan.quant(name_of(layer.output))
     x = emitter.read(source)
+    if emitter.plan.is_accumulator(name_of(layer.output)):
+        # A multiple of an accumulator is the same integer on another scale.
+        emitter.define(layer.output, x.value, out)
+        return
+    form = emitter.policy(layer).gelu or "lut"
+    if form != "lut" and is_gelu(layer):
+        emitter.define(layer.output, _by_shifts(emitter, layer, form, out))
+        return
     if x.quant.dtype == S16 and function.channels is None:
         emitter.note(layer, nonlinear="interp")
         emitter.define(layer.output, _interpolated(emitter, layer, x, out))
@@ -44,6 +58,27 @@ def emit_unary(emitter: Emitter, layer: Layer) -> None:
     constant = emitter.builder.constant(table, name=f"{layer.name}.table")
     axis = 1 if function.axis is None else function.axis
     emitter.define(layer.output, emitter.emit(layer, "Lut", [x.value, constant], axis=axis))
+
+
+def is_gelu(layer: Layer) -> bool:
+    """Whether the function is GELU: exact, by tanh, or x·σ(1.702·x)."""
+    return layer.node.op_type == "Gelu" or layer.node.metadata_props.get("edgeq.label") in GELUS
+
+
+def _by_shifts(emitter: Emitter, layer: Layer, form: str, out: Quant) -> ir.Value:
+    """GELU without a table: ShiftGelu, or I-ViT's form as published (on int8)."""
+    source = layer.inputs[0]
+    emitter.note(layer, nonlinear=form)
+    if form == "shiftgelu":
+        x = emitter.read(source)
+        op = "ShiftGelu"
+        constants: dict[str, Any] = shift_gelu_constants(x.quant.scale, out.scale, x.quant.dtype).attributes()
+    else:
+        x = emitter.read_s8(source)
+        op = "ShiftGeluPaper"
+        constants = shift_gelu_paper_constants(x.quant.scale, out.scale).attributes()
+    clamps = emitter.clamps(layer, out)
+    return emitter.emit(layer, op, [x.value], x_zero_point=x.quant.zero_point, **constants, **clamps)
 
 
 def table_of(values: NDArray[np.float64], out: Quant) -> NDArray[np.int8] | NDArray[np.int16]:

@@ -12,7 +12,7 @@ from edgeq.quantize.integerize.conv import layer_weights
 from edgeq.quantize.integerize.emitter import Emitter
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.integerize.requantize import requantize
-from edgeq.quantize.plan import S16
+from edgeq.quantize.plan import PROBABILITY_S16, S16
 from edgeq.quantize.topology import Layer, constant, name_of, shape_of
 
 Array = NDArray[Any]
@@ -49,13 +49,18 @@ def _emit_gemm(emitter: Emitter, layer: Layer, weights: Array) -> None:
 
 
 def _emit_product(emitter: Emitter, layer: Layer) -> None:
-    """Both sides int8, per tensor."""
+    """Both sides int8, per tensor; 16-bit probabilities stay what they are where the sum still fits 32 bits."""
     a, b = emitter.read_s8(_input(layer, 0)), emitter.read_s8(_input(layer, 1))
+    depth = shape_of(_input(layer, 0))[-1]
+    if emitter.plan.quant(name_of(_input(layer, 0))) == PROBABILITY_S16 and depth * 2**15 * b.extent < 2**31:
+        a = emitter.read(_input(layer, 0))
     acc = emitter.emit(
         layer, "MatMul", [a.value, b.value], a_zero_point=a.quant.zero_point, b_zero_point=b.quant.zero_point
     )
     out = emitter.plan.quant(name_of(layer.output))
-    depth = shape_of(_input(layer, 0))[-1]
+    if emitter.plan.is_accumulator(name_of(layer.output)):
+        emitter.define(layer.output, acc, out)
+        return
     ratio = np.array([a.quant.scale * b.quant.scale / out.scale])
     emitter.define(layer.output, requantize(emitter, layer, acc, ratio, out, depth * a.extent * b.extent))
 

@@ -7,10 +7,11 @@ import onnx_ir as ir
 
 from edgeq.integer.arithmetic import quantize
 from edgeq.integer.graph import Quant
+from edgeq.quantize.integerize.embedding import emit_embedding
 from edgeq.quantize.integerize.emitter import Emitter, Operand, attribute, attributes_of
 from edgeq.quantize.integerize.pooling import finish_moved
 from edgeq.quantize.integerize.registry import emits
-from edgeq.quantize.topology import Layer, constant, is_float, name_of
+from edgeq.quantize.topology import Layer, constant, embedding_table, is_float, name_of
 
 _MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Expand", "Identity")
 
@@ -26,6 +27,12 @@ def emit_blocks(emitter: Emitter, layer: Layer) -> None:
 @emits(*_MOVES, "Concat")
 def emit_movement(emitter: Emitter, layer: Layer) -> None:
     """The same op on integers; every float input is brought to the output's quantization first."""
+    table = embedding_table(layer)
+    if table is not None:
+        emit_embedding(emitter, layer, table)
+        return
+    if layer.op == "Gather" and constant(layer.node.inputs[1]) is None:
+        raise emitter.unsupported(layer, "its indices are computed, and its data isn't a constant along axis 0")
     if not is_float(layer.output):
         inputs = [index_input(emitter, value) for value in layer.node.inputs]
         for value, result in zip(
