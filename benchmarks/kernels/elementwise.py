@@ -9,7 +9,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from timing import Timed, kernel_calls, measure
@@ -19,6 +19,7 @@ from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
 from edgeq.compiler.kernels.copy import CopySpec
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
 from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
+from edgeq.compiler.kernels.norm import NormSpec
 from edgeq.compiler.kernels.pool import MaxPoolSpec, SumPoolSpec, Window
 from edgeq.compiler.kernels.reduce import ArgMaxSpec, ReduceSpec
 from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
@@ -26,6 +27,7 @@ from edgeq.compiler.kernels.resize import ResizeLinearSpec
 from edgeq.compiler.kernels.softmax import SoftmaxSpec
 from edgeq.compiler.target import load_target
 from edgeq.integer.exp2 import softmax_constants
+from edgeq.integer.normalization import norm_constants
 
 SINGLE = {"multiplier": np.array([2**30]), "shift": np.array([36])}
 BYTES = Epilogue("single", "u8", 128, 0, 255, per_channel=False)
@@ -133,6 +135,23 @@ def movement_cases() -> list[Case]:
     ]  # fmt: skip
 
 
+def _layer_norm(rows: int, length: int, x_dtype: DType) -> Case:
+    norm = norm_constants(np.ones(length), np.zeros(length), 1e-5, 0.05, 0.05)
+    line, n = (length, 1), rows * length
+    spec = NormSpec.of(
+        "layer", (rows, length), line, line, x_dtype, "u8", **norm.attributes(), zero_point=128, low=0, high=255
+    )
+    return Case(
+        f"LayerNorm {rows}x{length} {x_dtype}",
+        spec,
+        {"x": (n, x_dtype), "y": (n, "u8")},
+        [("LayerNormalization", ["a", "g", "b"], {"axis": -1})],
+        {"a": (rows, length)},
+        {"gamma": norm.gamma, "beta": norm.beta},
+        {"g": np.ones(length, np.float32), "b": np.zeros(length, np.float32)},
+    )
+
+
 def row_cases() -> list[Case]:
     """Softmax, ArgMax, sums."""
     cases = []
@@ -143,6 +162,8 @@ def row_cases() -> list[Case]:
         n = rows * length
         cases.append(Case(f"Softmax {rows}x{length}", spec, {"x": (n, "s32"), "y": (n, "u8")},
                           [("Softmax", ["a"], {"axis": -1})], {"a": (rows, length)}))  # fmt: skip
+    for rows, length, x_dtype in ((197, 192, "u8"), (128, 384, "u8"), (128, 384, "s16")):
+        cases.append(_layer_norm(rows, length, cast(DType, x_dtype)))
     index = ArgMaxSpec.of((169, 20), 1, (20, 1), (1, 1), "u8")
     sums = ReduceSpec.sums((197, 768), (1,), (768, 1), (1, 1), (0, 0), "u8", 128, BYTES, SINGLE)
     return [

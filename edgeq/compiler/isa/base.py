@@ -126,6 +126,13 @@ class Isa:
         """s16 lanes -> u8 or s8 lanes, saturated, order kept."""
         raise NotImplementedError
 
+    def dot_pairs(self, a: Expr, b: Expr) -> Expr:
+        """Products of s16 lanes (twice as many as a register has s32 lanes), added two by two: one s32 register.
+
+        Which two meet is left to the instruction set. Modulo 2^32: −32768 four times gives 2^31.
+        """
+        raise NotImplementedError
+
     def pair_sum(self, a: Expr, b: Expr, a_multiplier: int, b_multiplier: int) -> list[Expr]:
         """a·ma + b·mb of s16 lanes -> the s32 registers of one group in pack order (wrapping)."""
         raise NotImplementedError

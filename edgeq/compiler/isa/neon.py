@@ -52,6 +52,10 @@ class Neon(Isa):
         """s16x4 · s16x4 -> s32x4."""
         return tir.intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", a, b)
 
+    def dot_pairs(self, a: Expr, b: Expr) -> Expr:
+        low, high = (self.multiply_long16(x, y) for x, y in zip(self.split(a, 2), self.split(b, 2), strict=True))
+        return low + high
+
     def pair_sum(self, a: Expr, b: Expr, a_multiplier: int, b_multiplier: int) -> list[Expr]:
         parts = lanes_of(a) // 4
         ma, mb = self.splat(a_multiplier, "int16", 4), self.splat(b_multiplier, "int16", 4)

@@ -81,6 +81,9 @@ class X86(Isa):
         """Products of s16 lanes, neighbours summed to s32 (pmaddwd), one register."""
         raise NotImplementedError
 
+    def dot_pairs(self, a: Expr, b: Expr) -> Expr:
+        return self.multiply_add(a, b)
+
     def pair_sum(self, a: Expr, b: Expr, a_multiplier: int, b_multiplier: int) -> list[Expr]:
         pair = (a_multiplier & 0xFFFF) | (b_multiplier & 0xFFFF) << 16
         signed = pair - 2**32 if pair >= 2**31 else pair

@@ -65,6 +65,20 @@ def each_row(
             body(offsets, block)
 
 
+def each_block(
+    blocks: Nest, split: Split, t0: Expr, t1: Expr, body: Callable[[Sequence[Expr], Expr], None]
+) -> None:
+    """Calls body(offset of each operand, number of the block in its dimension) for every block of `Nest.blocked`."""
+    number = (*([0] * (len(blocks.shape) - 2)), 1, 0)
+    numbered = Nest(blocks.shape, (*blocks.strides, number))
+    each_row(numbered, split, t0, t1, lambda offsets, block: body(offsets[:-1], offsets[-1]))
+
+
+def block_rows(total: int, rows: int, block: Expr) -> Expr | int:
+    """How many rows a block of `Nest.blocked(rows)` has."""
+    return tir.bind(tir.tirx.min(total - block * rows, tir.const(rows))) if total % rows else rows
+
+
 def lanes_for(elements: int, widest: int) -> int:
     """The narrowest vector, at most `widest`, that holds so many elements."""
     lanes = MIN_LANES

@@ -78,6 +78,11 @@ class Nest:
         """Elements from the first to the last one that an operand touches (strides must not be negative)."""
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides[operand], strict=True))
 
+    def blocked(self, rows: int) -> Nest:
+        """The innermost dimension in blocks of `rows` (the last one may be smaller), with a last dimension of 1."""
+        shape = (*self.shape[:-1], -(-self.inner // rows), 1)
+        return Nest(shape, tuple((*s[:-1], rows * s[-1], 0) for s in self.strides))
+
     def split(self, element_bytes: int, inner_dims: int = 1) -> Split:
         """How the nest is cut into tasks: over leading dimensions, and over the innermost one where those are few.
 

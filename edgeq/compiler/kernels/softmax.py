@@ -106,9 +106,7 @@ class SoftmaxSpec(KernelSpec):
     @property
     def blocks(self) -> Nest:
         """Blocks of ROWS rows (and a last dimension of 1)."""
-        nest = self.nest
-        shape = (*nest.shape[:-1], -(-nest.inner // ROWS), 1)
-        return Nest(shape, tuple((*s[:-1], ROWS * s[-1], 0) for s in nest.strides))
+        return self.nest.blocked(ROWS)
 
     def split(self) -> Split:
         """How the work is cut into tasks: a block is never cut."""

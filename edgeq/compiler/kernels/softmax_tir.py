@@ -16,7 +16,6 @@ from edgeq.compiler.kernels import loops, tir
 from edgeq.compiler.kernels.base import TVM_DTYPE
 from edgeq.compiler.kernels.epilogue import isa_of
 from edgeq.compiler.kernels.epilogue_emit import store_lanes
-from edgeq.compiler.kernels.nest import Nest
 from edgeq.compiler.kernels.softmax import ROWS, SoftmaxSpec
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target
@@ -91,11 +90,11 @@ def softmax(spec: SoftmaxSpec, target: Target) -> Expr:
     reach = [nest.extent(k) + (spec.length - 1) * step for k, step in enumerate((spec.x_step, spec.y_step))]
     parameters = [("x", spec.x_dtype, reach[0]), ("scratch", "uint16", spec.scratch_bytes(target) // 2), ("y", spec.dtype, reach[1])]
     sums = ROWS * pitch  # behind the rows: two words for each sum
-    row, blocks, (x_row, y_row) = _Row(spec, isa_of(target)), spec.blocks, (s[-1] for s in nest.strides)
+    row, (x_row, y_row) = _Row(spec, isa_of(target)), (s[-1] for s in nest.strides)
     with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, (x, scratch, y)):
 
         def one(offsets: Sequence[Expr], first: Expr) -> None:
-            count = tir.bind(tir.tirx.min(nest.inner - first * ROWS, tir.const(ROWS))) if nest.inner % ROWS else ROWS
+            count = loops.block_rows(nest.inner, ROWS, first)
             with T.serial(0, count) as r:
                 base = tir.bind(offsets[0] + r * x_row)
                 largest = _maximum(row, x, base)
@@ -105,14 +104,8 @@ def softmax(spec: SoftmaxSpec, target: Target) -> Expr:
                 scale = _reciprocal(spec, tir.bind(tir.reinterpret("uint32", tir.vload(scratch, sums + 2 * r, 2))))
                 _store(row, scratch, tir.bind(r * pitch), scale, y, tir.bind(offsets[1] + r * y_row))
 
-        _each_block(blocks, spec, t0, t1, one)
+        loops.each_block(spec.blocks, spec.split(), t0, t1, one)
     return out[0]
-
-
-def _each_block(blocks: Nest, spec: SoftmaxSpec, t0: Expr, t1: Expr, body: Callable[[Sequence[Expr], Expr], None]) -> None:
-    """body(offsets of x and y, number of the block in its dimension)."""
-    numbered = Nest(blocks.shape, (*blocks.strides, (*([0] * (len(blocks.shape) - 2)), 1, 0)))
-    loops.each_row(numbered, spec.split(), t0, t1, lambda offsets, block: body(offsets[:2], offsets[2]))
 
 
 def _element(spec: SoftmaxSpec, x: Expr, base: Expr, start: Expr, lanes: int) -> Expr:
