@@ -44,6 +44,27 @@ def runner(arch: str) -> Path:
     return _build(f"edgeq-run-{arch}", _static_compiler(arch), _FLAGS, sources, ["-static", "-pthread", "-lm"])
 
 
+def counter(arch: str) -> Path:
+    """`edgeq-count` for `arch`: runs an artifact's steps between markers, for the plugin that counts instructions.
+
+    Raises:
+        ToolError: no cross compiler, or it failed.
+    """
+    sources = [*library_sources(), runtime_root() / "qemu" / "edgeq_count.c"]
+    return _build(f"edgeq-count-{arch}", _static_compiler(arch), _FLAGS, sources, ["-static", "-pthread", "-lm"])
+
+
+def count_plugin() -> Path:
+    """The QEMU plugin that counts instructions between markers, for the emulators of this machine.
+
+    Raises:
+        ToolError: no C compiler, or it failed.
+    """
+    flags = ["-std=gnu99", "-O2", "-w", "-g0", "-fPIC", "-fvisibility=hidden"]
+    source = runtime_root() / "qemu" / "count_plugin.c"
+    return _build("edgeq-count.so", _host_compiler(), flags, [source], ["-shared", "-ldl"])
+
+
 def _host_compiler() -> list[str]:
     for name in ("cc", "gcc", "clang"):
         found = shutil.which(name)
@@ -80,7 +101,7 @@ def _static_compiler(arch: str) -> list[str]:
 def _build(name: str, compiler: list[str], flags: list[str], sources: list[Path], link: list[str]) -> Path:
     root = runtime_root()
     headers = [*sorted((root / "include" / "edgeq").glob("*.h")), *sorted((root / "src").glob("*.h"))]
-    headers += sorted((root / "tools").glob("*.h"))
+    headers += [*sorted((root / "tools").glob("*.h")), *sorted((root / "qemu").glob("*.h"))]
     content = [part for path in [*headers, *sources] for part in (path.name, path.read_bytes())]
     key = content_key([name, *compiler, *flags, *link, *content])
 

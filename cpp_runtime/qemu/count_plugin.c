@@ -1,0 +1,156 @@
+/* QEMU plugin: how many guest instructions run between EDGEQ_MARK_BEGIN and EDGEQ_MARK_END, exactly.
+ *
+ * A block without a marker adds its length each time it is entered. In a block with one, every instruction counts on
+ * its own, so that a marker in the middle of a block costs no precision. `out=FILE` gets one number a marked region,
+ * in order of execution. Declares the few functions it needs: QEMU's header is no part of distributions' packages, and
+ * its plugin interface differs between versions in two places that are told apart here (7.2 to 10). */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mark.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+typedef uint64_t plugin_id;
+typedef void (*run_callback)(unsigned cpu, void *data);
+
+/* The leading fields of qemu_info_t, the same in all versions. */
+typedef struct host_info {
+  const char *target_name;
+  struct {
+    int lowest, current;
+  } version;
+} host_info;
+
+extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*made)(plugin_id, struct qemu_plugin_tb *));
+extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *block, run_callback run, int flags, void *data);
+extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *at, run_callback run, int flags,
+                                                   void *data);
+extern void qemu_plugin_register_atexit_cb(plugin_id id, void (*end)(plugin_id, void *), void *data);
+extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
+extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *block, size_t index);
+extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *at);
+
+EXPORT int qemu_plugin_version = 1;
+
+static int api_version, is_x86, is_open, has_failed;
+static uint64_t counter;
+static FILE *out;
+
+/* QEMU refuses plugins of another interface version; scoreboards came with version 2. */
+__attribute__((constructor)) static void choose_version(void) {
+  if (dlsym(RTLD_DEFAULT, "qemu_plugin_scoreboard_new") != NULL) {
+    qemu_plugin_version = 2;
+  }
+}
+
+static void add(unsigned cpu, void *data) {
+  (void)cpu;
+  counter += (uintptr_t)data;
+}
+
+static void begin(unsigned cpu, void *data) {
+  (void)cpu, (void)data;
+  has_failed |= is_open;
+  is_open = 1;
+  counter = 0;
+}
+
+static void end(unsigned cpu, void *data) {
+  (void)cpu, (void)data;
+  /* The closing marker has been counted already: it is no part of the region. */
+  has_failed |= !is_open || fprintf(out, "%" PRIu64 "\n", counter - 1) < 0;
+  is_open = 0;
+}
+
+/* Up to 8 bytes of an instruction, zero behind its end. */
+static void bytes_of(const struct qemu_plugin_insn *at, size_t size, uint8_t bytes[8]) {
+  static void *function;
+  if (function == NULL) {
+    function = dlsym(RTLD_DEFAULT, "qemu_plugin_insn_data");
+  }
+  memset(bytes, 0, 8);
+  size = size < 8 ? size : 8;
+  if (api_version >= 3) {
+    size_t (*copy)(const struct qemu_plugin_insn *, void *, size_t);
+    memcpy(&copy, &function, sizeof copy);
+    copy(at, bytes, size);
+  } else {
+    const void *(*data)(const struct qemu_plugin_insn *);
+    memcpy(&data, &function, sizeof data);
+    memcpy(bytes, data(at), size);
+  }
+}
+
+/* What runs when this instruction does: begin, end, or NULL for any that is no marker. */
+static run_callback marker(const struct qemu_plugin_insn *at) {
+  static const uint8_t nop[3] = {0x0f, 0x1f, 0x80};
+  const size_t size = qemu_plugin_insn_size(at);
+  uint8_t bytes[8];
+  uint32_t word;
+  if (size != (is_x86 ? 7 : 4)) {
+    return NULL;
+  }
+  bytes_of(at, size, bytes);
+  if (is_x86 && memcmp(bytes, nop, sizeof nop) != 0) {
+    return NULL;
+  }
+  memcpy(&word, bytes + (is_x86 ? sizeof nop : 0), sizeof word);
+  if (word == (is_x86 ? (uint32_t)EDGEQ_NOP_BEGIN : EDGEQ_HINT((uint32_t)EDGEQ_HINT_BEGIN))) {
+    return begin;
+  }
+  return word == (is_x86 ? (uint32_t)EDGEQ_NOP_END : EDGEQ_HINT((uint32_t)EDGEQ_HINT_END)) ? end : NULL;
+}
+
+static void translated(plugin_id id, struct qemu_plugin_tb *block) {
+  (void)id;
+  const size_t count = qemu_plugin_tb_n_insns(block);
+  bool has_marker = false;
+  for (size_t index = 0; index < count; index++) {
+    has_marker |= marker(qemu_plugin_tb_get_insn(block, index)) != NULL;
+  }
+  if (!has_marker) {
+    qemu_plugin_register_vcpu_tb_exec_cb(block, add, 0, (void *)(uintptr_t)count);
+    return;
+  }
+  for (size_t index = 0; index < count; index++) {
+    struct qemu_plugin_insn *at = qemu_plugin_tb_get_insn(block, index);
+    const run_callback mark = marker(at);
+    qemu_plugin_register_vcpu_insn_exec_cb(at, add, 0, (void *)(uintptr_t)1);
+    if (mark != NULL) {
+      qemu_plugin_register_vcpu_insn_exec_cb(at, mark, 0, NULL);
+    }
+  }
+}
+
+static void finished(plugin_id id, void *data) {
+  (void)id, (void)data;
+  /* "end" tells a whole file from one that a crash cut off. */
+  fputs(has_failed || is_open ? "unbalanced markers\n" : "end\n", out);
+  fclose(out);
+}
+
+EXPORT int qemu_plugin_install(plugin_id id, const host_info *info, int count, char **arguments) {
+  api_version = info->version.current;
+  is_x86 = strcmp(info->target_name, "x86_64") == 0;
+  if ((!is_x86 && strcmp(info->target_name, "aarch64") != 0) || count != 1 || strncmp(arguments[0], "out=", 4) != 0) {
+    fputs("the counting plugin is for aarch64 and x86_64 and takes one argument, out=FILE\n", stderr);
+    return -1;
+  }
+  out = fopen(arguments[0] + 4, "w");
+  if (out == NULL) {
+    perror(arguments[0] + 4);
+    return -1;
+  }
+  qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+  qemu_plugin_register_atexit_cb(id, finished, NULL);
+  return 0;
+}
