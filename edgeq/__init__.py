@@ -1,20 +1,59 @@
-"""edgeq: from a trained model to an integer-only artifact that a small runtime executes with the same bits everywhere."""
+"""edgeq: from a trained model to an integer-only artifact that a small runtime executes with the same bits everywhere.
+
+The public functions bear the names of the commands. They are imported when they are used: `import edgeq` costs nothing.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compile", "load", "quantize"]
 
 if TYPE_CHECKING:
-    from edgeq.api import compile, load, quantize
+    from edgeq.api import CompileResult, compile, load, quantize
+    from edgeq.environment import doctor, targets
+    from edgeq.evaluate.compare import compare
+    from edgeq.evaluate.describe import describe as inspect
+    from edgeq.evaluate.execute import bench, profile, run, verify
+    from edgeq.evaluate.score import evaluate as eval
+
+# Public name -> (module, name there).
+_PUBLIC = {
+    "CompileResult": ("edgeq.api", "CompileResult"),
+    "bench": ("edgeq.evaluate.execute", "bench"),
+    "compare": ("edgeq.evaluate.compare", "compare"),
+    "compile": ("edgeq.api", "compile"),
+    "doctor": ("edgeq.environment", "doctor"),
+    "eval": ("edgeq.evaluate.score", "evaluate"),
+    "inspect": ("edgeq.evaluate.describe", "describe"),
+    "load": ("edgeq.api", "load"),
+    "profile": ("edgeq.evaluate.execute", "profile"),
+    "quantize": ("edgeq.api", "quantize"),
+    "run": ("edgeq.evaluate.execute", "run"),
+    "targets": ("edgeq.environment", "targets"),
+    "verify": ("edgeq.evaluate.execute", "verify"),
+}
+__all__ = [
+    "CompileResult",
+    "__version__",
+    "bench",
+    "compare",
+    "compile",
+    "doctor",
+    "eval",
+    "inspect",
+    "load",
+    "profile",
+    "quantize",
+    "run",
+    "targets",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # The public functions live in edgeq.api; heavy imports wait until one of them is used.
-    if name in ("compile", "load", "quantize"):
-        from edgeq import api
-
-        return getattr(api, name)
+    if name in _PUBLIC:
+        module, function = _PUBLIC[name]
+        return getattr(import_module(module), function)
     raise AttributeError(f"module 'edgeq' has no attribute {name!r}")

@@ -20,11 +20,11 @@ def command(artifact: str, against: str | None, data: str | None, repeat: int, t
     With --against both are run in turns on the same machine, float in and float out on either side: only that
     ratio means something where other programs run as well.
     """
-    from edgeq.evaluate.execute import measure
+    from edgeq.evaluate.execute import bench
     from edgeq.evaluate.speed import race
 
     common.require_file(artifact, "artifact")
-    times = measure(artifact, data=data, repeats=repeat, threads=threads)
+    times = bench(artifact, data=data, repeats=repeat, threads=threads)
     duel = race(artifact, against, data=data, repeats=repeat, threads=threads) if against else None
     if as_json:
         common.print_json({"artifact": artifact, "threads": threads, "seconds": times, "against": duel})

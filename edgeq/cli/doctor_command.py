@@ -13,9 +13,9 @@ MARKS = {"ok": "[green]ok[/]", "missing": "[red]missing[/]", "optional": "[yello
 @output_options
 def command(as_json: bool) -> int:
     """Check what edgeq needs on this machine. Exit code 1 if something it can't do without is missing."""
-    from edgeq.cli.environment import check_tools
+    from edgeq.environment import doctor
 
-    rows = check_tools()
+    rows = doctor()
     broken = [row for row in rows if row["state"] == "missing"]
     if as_json:
         print_json({"ok": not broken, "checks": rows})

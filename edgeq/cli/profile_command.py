@@ -18,12 +18,10 @@ from edgeq.cli import common, units
 @common.output_options
 def command(artifact: str, data: str | None, repeat: int, threads: int, sort: str, as_json: bool) -> None:
     """Time every step of ARTIFACT: microseconds, share of the run, operations a second."""
-    from edgeq import runtime
-    from edgeq.evaluate.execute import first_sample
+    from edgeq.evaluate.execute import profile
 
     common.require_file(artifact, "artifact")
-    model = runtime.load(artifact)
-    found = model.profile(first_sample(model, data), repeats=repeat, threads=threads)
+    found = profile(artifact, data=data, repeats=repeat, threads=threads)
     steps: list[dict[str, Any]] = [
         {"name": s.step.name, "op": s.step.kind, "macs": s.step.macs, "median_ns": s.median_ns, "min_ns": s.min_ns}
         for s in found.steps

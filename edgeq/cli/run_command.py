@@ -33,12 +33,12 @@ def command(
     """
     import numpy as np
 
-    from edgeq.evaluate.execute import run_file
+    from edgeq.evaluate.execute import run
     from edgeq.files import atomic_path
 
     if output and Path(output).suffix != ".npz":
         raise click.UsageError("the outputs go into an .npz: give -o a name that ends with .npz")
-    outputs = run_file(artifact, data, raw=raw, samples=samples, threads=threads)
+    outputs = run(artifact, data, raw=raw, samples=samples, threads=threads)
     if output:
         with atomic_path(output) as scratch:
             np.savez(scratch, **outputs)  # type: ignore[arg-type]

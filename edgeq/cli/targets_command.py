@@ -14,9 +14,9 @@ def command(as_json: bool) -> None:
 
     A folder with a target.toml can be given to --target as well.
     """
-    from edgeq.cli.environment import describe_targets
+    from edgeq.environment import targets
 
-    rows = describe_targets()
+    rows = targets()
     if as_json:
         print_json(rows)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from edgeq.cli import common, units
@@ -17,20 +19,17 @@ def command(artifact: str, hash_only: bool, threads: int, as_json: bool) -> None
 
     One for another processor runs under QEMU, if that is installed.
     """
-    from edgeq import runtime
-    from edgeq.artifact.read import read
+    from edgeq.evaluate.execute import verify
 
     common.require_file(artifact, "artifact")
-    parsed = read(artifact)
-    vectors = None if hash_only else runtime.load(artifact).verify(threads=threads)
+    found = verify(artifact, hash_only=hash_only, threads=threads)
     if as_json:
-        common.print_json(
-            {"artifact": artifact, "ok": True, "digest": parsed.digest, "arch": parsed.target.arch, "golden": vectors}
-        )
+        common.print_json({"ok": True, **asdict(found)})
         return
     console = common.stdout_console()
-    console.print(f"digest    ok  BLAKE2b-256 {parsed.digest[:16]}…  {units.size(parsed.sizes.file)}")
-    console.print(f"structure ok  {parsed.target.arch}, ABI {parsed.abi_version}, {len(parsed.image.steps)} steps")
-    console.print(
-        "golden    not run" if vectors is None else f"golden    ok  {vectors} vectors, every output bit as recorded"
-    )
+    facts = {
+        "digest": f"ok  BLAKE2b-256 {found.digest[:16]}…, {units.size(found.file_bytes)}",
+        "structure": f"ok  {found.arch}, ABI {found.abi}, {found.steps} steps",
+        "golden": "not run" if found.golden is None else f"ok  {found.golden} vectors, every output bit as recorded",
+    }
+    common.show_facts(console, facts)

@@ -1,9 +1,10 @@
-"""Run an artifact on inputs from a file, and time it."""
+"""Run an artifact on inputs from a file, time it, check it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,31 @@ from edgeq.errors import DataError
 from edgeq.evaluate.dataset import load_dataset
 from edgeq.evaluate.models import Port
 
+if TYPE_CHECKING:
+    from edgeq.runtime import Profile
+
 Array = NDArray[Any]
 
 
-def run_file(
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found to be right.
+
+    Attributes:
+        artifact: the file. digest: BLAKE2b-256, hex. arch, abi: what it is for. steps: kernel calls of a run.
+        file_bytes: its size. golden: vectors that came out as recorded, None if it wasn't run.
+    """
+
+    artifact: str
+    digest: str
+    arch: str
+    abi: int
+    steps: int
+    file_bytes: int
+    golden: int | None
+
+
+def run(
     artifact: str | Path, data: str | Path, *, raw: bool = False, samples: int | None = None, threads: int = 1
 ) -> dict[str, Array]:
     """Outputs for the samples of a file.
@@ -62,7 +84,7 @@ def _quantized_inputs(model: Any, path: Path, samples: int | None) -> dict[str, 
     return {name: x[:samples] for name, x in arrays.items()} if fits else None
 
 
-def measure(
+def bench(
     artifact: str | Path, *, data: str | Path | None = None, repeats: int = 50, threads: int = 1
 ) -> dict[str, float]:
     """Time whole runs of an artifact, without loading or moving data in and out.
@@ -82,6 +104,45 @@ def measure(
     times = np.asarray(model.measure(first_sample(model, data), repeats=repeats, threads=threads)) * 1e-9
     p10, median, p90 = (float(p) for p in np.percentile(times, (10, 50, 90)))
     return {"median": median, "p10": p10, "p90": p90, "min": float(times.min()), "runs": len(times)}
+
+
+def profile(artifact: str | Path, *, data: str | Path | None = None, repeats: int = 20, threads: int = 1) -> Profile:
+    """Time every step of an artifact; see `bench` for the arguments.
+
+    Returns:
+        for each step its name, op, multiply-accumulates and nanoseconds (median, least); nanoseconds of whole runs.
+    """
+    from edgeq import runtime
+
+    model = runtime.load(artifact)
+    return model.profile(first_sample(model, data), repeats=repeats, threads=threads)
+
+
+def verify(artifact: str | Path, *, hash_only: bool = False, threads: int = 1) -> Verification:
+    """Check an artifact: digest, structure, and that its golden vectors come out bit by bit.
+
+    Args:
+        artifact: of any processor; running a foreign one needs its emulator.
+        hash_only: don't run it.
+        threads: that share each run.
+
+    Raises:
+        ArtifactError: damaged, or of another ABI. RunError: an output value differs. ToolError: no emulator.
+    """
+    from edgeq import runtime
+    from edgeq.artifact.read import read
+
+    parsed = read(artifact)
+    vectors = None if hash_only else runtime.load(artifact).verify(threads=threads)
+    return Verification(
+        str(artifact),
+        parsed.digest,
+        parsed.target.arch,
+        parsed.abi_version,
+        len(parsed.image.steps),
+        parsed.sizes.file,
+        vectors,
+    )
 
 
 def first_sample(model: Any, data: str | Path | None) -> dict[str, Array] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.cli import environment
+from edgeq import environment
 from edgeq.errors import ToolError
 from tests.cli.helpers import edgeq
 
@@ -28,7 +28,7 @@ def test_targets_as_json() -> None:
 
 def test_a_target_without_its_emulator_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    foreign = [row for row in environment.describe_targets() if row["runs_here"] != "yes"]
+    foreign = [row for row in environment.targets() if row["runs_here"] != "yes"]
     assert foreign
     assert all("apt-get install qemu-user" in row["runs_here"] for row in foreign if row["resolves_to"] is None)
 
@@ -61,14 +61,14 @@ def test_doctor_reports_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> No
         return real(name)
 
     monkeypatch.setattr("importlib.metadata.version", version)
-    rows = {row["name"]: row for row in environment.check_tools()}
+    rows = {row["name"]: row for row in environment.doctor()}
     assert rows["ziglang"]["state"] == "missing"
     assert rows["ziglang"]["hint"] == "pip install ziglang"
 
 
 def test_doctor_knows_a_machine_without_compiler_and_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    rows = {row["name"]: row for row in environment.check_tools()}
+    rows = {row["name"]: row for row in environment.doctor()}
     assert rows["C compiler"]["state"] == "optional"
     assert rows["qemu-aarch64"]["state"] == "optional"
     assert "apt-get install qemu-user" in rows["qemu-aarch64"]["hint"]

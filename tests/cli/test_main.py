@@ -73,7 +73,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("edgeq.cli.environment.describe_targets", fail)
+    monkeypatch.setattr("edgeq.environment.targets", fail)
 
 
 def test_edgeq_error_prints_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:

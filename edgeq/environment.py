@@ -22,7 +22,7 @@ PACKAGES = {
 }
 
 
-def describe_targets() -> list[dict[str, Any]]:
+def targets() -> list[dict[str, Any]]:
     """One row for each built-in target: name, description, arch, cpu_features, runs_here, resolves_to.
 
     runs_here is "yes", "emulated" (its emulator is installed) or the way to get there; resolves_to is the real target
@@ -66,8 +66,8 @@ def _where_it_runs(target: Any) -> str:
     return "no"
 
 
-def check_tools() -> list[dict[str, Any]]:
-    """Rows of `edgeq doctor`: name, state ("ok", "missing", "optional"), found, needed for, hint."""
+def doctor() -> list[dict[str, Any]]:
+    """What is needed on this machine: rows of name, state ("ok", "missing", "optional"), found, purpose, hint."""
     return [*_packages(), _linker(), _compiler(), *_emulators(), _cache()]
 
 
@@ -137,9 +137,7 @@ def _cache() -> dict[str, Any]:
     except EdgeqError as error:
         return _row("cache", "missing", "", "kernels, runtime library", error.hint or "")
     files = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
-    from edgeq.cli.units import size
-
-    return _row("cache", "ok", f"{folder} ({size(sum(files))})", "kernels, runtime library")
+    return _row("cache", "ok", f"{folder}, {sum(files) / 2**20:.1f} MiB", "kernels, runtime library")
 
 
 def _first_line(command: list[str]) -> str:
