@@ -82,8 +82,7 @@ def body(b: Body, x: str) -> str:
     """In int64 throughout."""
     moved = b.offset(x, "x_zero_point")
     w = b.round_shift(b("Mul", b("Abs", moved), b.power(b.attribute("left"))), b.attribute("pre_shift"))
-    up = b("Add", b("Mul", w, b.constant(2)), b("Div", w, b.constant(2)))
-    p = b("Add", b("Sub", up, b("Div", w, b.constant(16))), b("Div", w, b.constant(64)))
+    p = b("Add", b("Mul", w, b.constant(2)), b("Add", b("Div", w, b.constant(2)), b("Div", w, b.constant(16))))
     e = body_power(b, p, b.constant(ONE_BITS))
     one = b("Mul", b.attribute("octave"), b.constant(2 << ONE_BITS))
     reciprocal = b("Div", b.constant(2**30), b("Add", one, e))

@@ -81,7 +81,7 @@ def write(b: Body, x: str, mask: str | None) -> str:
     axis = probabilities.axis_vector(b)
     d = b("Mul", probabilities.body_distance(b, x, mask, axis), b.power(b.attribute("left")))
     w = b.round_shift(d, b.attribute("pre_shift"))
-    p = b("Sub", b("Add", w, b("Div", w, b.constant(2))), b("Div", w, b.constant(16)))
+    p = b("Sub", b("Add", w, b("Div", w, b.constant(2))), b("Div", w, b.constant(32)))
     e = body_power(b, p, b("Sub", b.attribute("sum_bits"), b.constant(12)))
     return probabilities.body_normalise(b, probabilities.body_masked(b, e, mask), axis)
 
