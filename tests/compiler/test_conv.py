@@ -21,6 +21,7 @@ from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.support import kernel_runner
 from tests.support.kernel_runner import run_kernel
+from tests.support.layers import Layer
 
 NATIVE = ["x86-avx2", "x86-vnni"]
 EMULATED = ["arm", "arm-dotprod"]
@@ -342,6 +343,31 @@ def test_touches_nothing_behind_the_slack(shape: str, target_name: str) -> None:
         function(0, spec.tasks(), *[ctypes.c_void_p(address) for _, address in placed])
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+
+
+FULL_RANGE = {
+    "pointwise": Layer((5, 6), 24, 20, kernel=(1, 1), form="single", extreme=True, lowest_weight=-128),
+    "long": Layer((1, 1), 200, 5, kernel=(1, 1), form="single", extreme=True, lowest_weight=-128),
+    "grouped": Layer((4, 5), 12, 18, groups=2, extreme=True, lowest_weight=-128),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("layer", FULL_RANGE)
+def test_weights_of_minus_128_natively(layer: str, name: str) -> None:
+    np.testing.assert_array_equal(FULL_RANGE[layer].run(load_target(name)), FULL_RANGE[layer].expected)
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("name", EMULATED)
+@pytest.mark.parametrize("layer", FULL_RANGE)
+def test_weights_of_minus_128_on_arm(layer: str, name: str) -> None:
+    np.testing.assert_array_equal(FULL_RANGE[layer].run(load_target(name)), FULL_RANGE[layer].expected)
+
+
+def test_weights_that_no_product_takes() -> None:
+    with pytest.raises(CompileError, match="no product of u8 activations is exact for weights of -129"):
+        conv("x86-avx2", (1, 4, 4, 8), 8, lowest_weight=-129).plan(load_target("x86-avx2"))
 
 
 def test_weights_below_what_neon_multiplies() -> None:

@@ -54,6 +54,7 @@ LAYERS = {
     "residual": depthwise((5, 4), 40, residual=True, gap=4),
     "flattened residual": depthwise((5, 9), 16, residual=True, lut=True),
     "extreme values": depthwise((6, 6), 32, kernel=(5, 5), form="single", extreme=True),
+    "weights of -128": depthwise((6, 5), 40, form="single", extreme=True, lowest_weight=-128),
 }
 
 
@@ -66,8 +67,12 @@ def test_bits(name: str, target: str) -> None:
 @pytest.mark.emulated
 @pytest.mark.parametrize("target", EMULATED)
 @pytest.mark.parametrize(
-    "name", ["3x3", "5x5", "flattened rows", "looped taps", "depth multiplier", "s16 activations", "residual"]
-)
+    "name",
+    [
+        "3x3", "5x5", "flattened rows", "looped taps", "depth multiplier", "s16 activations", "residual",
+        "weights of -128",
+    ],
+)  # fmt: skip
 def test_bits_on_arm(name: str, target: str) -> None:
     check(LAYERS[name], target)
 

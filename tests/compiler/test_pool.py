@@ -38,7 +38,7 @@ def check_max(spec: MaxPoolSpec, name: str, seed: int = 0, splits: bool = True) 
     x, y = noise(rng, spec.x.elements, spec.dtype), noise(rng, spec.y.elements, spec.dtype)
     wanted = y.copy()
     for oy, ox, pixels in windows(view(x, spec.x), spec.window, spec.y.h, spec.y.w):
-        view(wanted, spec.y)[:, oy, ox] = pixels.max(axis=1)
+        view(wanted, spec.y)[:, oy, ox] = pixels.max(axis=1, initial=DTYPE_RANGE[spec.dtype][0])
     cuts = (spec.tasks() // 2,) if splits else ()
     got = run_kernel(spec, load_target(name), {"x": x, "y": y}, splits=cuts)["y"]
     np.testing.assert_array_equal(got, wanted)
@@ -82,6 +82,10 @@ MAX_CASES = [
     (image(1, 7, 7, 20), image(1, 7, 7, 20), Window(13, 13, 1, 1, 6, 6), "u8"),
     (image(1, 7, 6, 5, pixel=8, row=50), image(1, 7, 6, 5), Window(5, 5, 1, 1, 2, 2), "s8"),
     (image(1, 9, 9, 18), image(1, 5, 5, 18), Window(3, 3, 2, 2, 2, 2, 2, 2), "s16"),
+    # Windows without a pixel: between two taps, in front of the image and behind it.
+    (image(1, 1, 3, 20), image(1, 1, 3, 20), Window(2, 2, 1, 1, 1, 0, 2, 1), "u8"),
+    (image(1, 3, 1, 20), image(1, 3, 2, 20), Window(4, 4, 1, 1, 1, 3, 1, 2), "s8"),
+    (image(1, 4, 4, 3), image(1, 5, 5, 3), Window(2, 2, 2, 2, 2, 3), "s16"),
 ]
 
 
@@ -89,6 +93,12 @@ MAX_CASES = [
 @pytest.mark.parametrize("case", MAX_CASES)
 def test_max(name: str, case: tuple) -> None:
     check_max(MaxPoolSpec(*case), name)
+
+
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+def test_sums_of_windows_without_a_pixel(name: str) -> None:
+    for x, window in ((image(1, 4, 5, 20), Window(2, 1, 2, 3, 3, 2)), (image(2, 1, 1, 9), Window(1, 2, 1, 1, 2, 0))):
+        check_sum(x, image(x.n, 6, 4, x.c), window, "u8", 7, (0, 0, 0, 0), average(), name)
 
 
 @st.composite
@@ -187,8 +197,6 @@ def test_any_sum_full_arm(data: st.DataObject, epilogue: Epilogue, seed: int) ->
 def test_errors() -> None:
     with pytest.raises(CompileError, match="don't belong together"):
         MaxPoolSpec(image(1, 4, 4, 3), image(1, 2, 2, 4), Window(2, 2, 2, 2), "u8")
-    with pytest.raises(CompileError, match="holds no pixel"):
-        MaxPoolSpec(image(1, 4, 4, 3), image(1, 2, 2, 3), Window(2, 2, 2, 2, 2, 0), "u8")
     constants = {"multiplier": np.array([2**30, 2**30 + 1] * 6), "shift": np.array([33] * 12)}
     with pytest.raises(CompileError, match="vary over channels and positions"):
         SumPoolSpec.of(image(1, 2, 2, 3), image(1, 2, 2, 3), Window(1, 1), "u8", 0, (0, 6, 3, 1), average(), constants)

@@ -126,7 +126,7 @@ def run_any_sum(data: st.DataObject, epilogue: Epilogue, name: str, seed: int, s
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.data(), st.sampled_from(["u8", "s8", "s16"]), st.sampled_from(NATIVE), st.integers(0, 99))
+@given(st.data(), st.sampled_from(["u8", "s8", "s16", "s32"]), st.sampled_from(NATIVE), st.integers(0, 99))
 def test_any_max(data: st.DataObject, dtype: str, name: str, seed: int) -> None:
     check_max(*draw_reduction(data)[:4], dtype, name, seed)
 
@@ -140,7 +140,7 @@ def test_any_sum_full(data: st.DataObject, epilogue: Epilogue, name: str, seed: 
 
 @pytest.mark.full
 @settings(max_examples=200, deadline=None)
-@given(st.data(), st.sampled_from(["u8", "s8", "s16"]), st.sampled_from(NATIVE), st.integers(0, 99))
+@given(st.data(), st.sampled_from(["u8", "s8", "s16", "s32"]), st.sampled_from(NATIVE), st.integers(0, 99))
 def test_any_max_full(data: st.DataObject, dtype: str, name: str, seed: int) -> None:
     check_max(*draw_reduction(data)[:4], dtype, name, seed)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DType, Epilogue, Image, KernelSpec, Residual
+from edgeq.compiler.kernels.base import SYMMETRIC_LOWEST, DType, Epilogue, Image, KernelSpec, Residual
 from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.depthwise import DepthwiseSpec
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
@@ -31,6 +31,7 @@ class Layer:
         relu: clamp below at the zero point.
         gap: foreign channels beside every pixel of input and output, and foreign pixels at the end of rows.
         extreme: weights and activations only at the ends of their ranges.
+        lowest_weight: -127, or -128, which some products must handle apart; for s8 activations.
     """
 
     size: tuple[int, int]
@@ -51,6 +52,7 @@ class Layer:
     gap: int = 0
     extreme: bool = False
     depthwise: bool = False
+    lowest_weight: int = SYMMETRIC_LOWEST
     seed: int = 0
 
     # --- data in graph units ------------------------------------------------------------------------------------------
@@ -73,7 +75,8 @@ class Layer:
         # The largest sum, with the rounding term of `narrow`, must fit 32 bits, or packing rightly refuses the layer.
         reach = 255 if self.x_dtype == "s8" else 32768
         most = min(127, (2**31 - 2**29) // (reach * taps) - 1)
-        w = rng.choice(np.array([-most, most]), shape) if self.extreme else rng.integers(-most, most + 1, shape)
+        least = self.lowest_weight if most == -SYMMETRIC_LOWEST else -most
+        w = rng.choice(np.array([least, most]), shape) if self.extreme else rng.integers(least, most + 1, shape)
         bias = rng.integers(-20000, 20000, self.outputs)
         spread = np.sqrt(taps) * 73 * (74 if self.x_dtype == "s8" else 19000)
         bits = 8 + (3 if self.dtype == "s16" else 0)  # what is left of the accumulator's spread
@@ -171,6 +174,7 @@ class Layer:
             "dilation_w": self.dilations[1],
             "epilogue": self.epilogue(bias, self._image(self.other.shape)),
             "x_zero_point": self.x_zero_point + (bias if byte else 0),
+            "lowest_weight": self.lowest_weight,
         }
         return DepthwiseSpec(**common) if self.is_depthwise else ConvSpec(**common, groups=self.groups)
 

@@ -23,6 +23,7 @@ DTYPE_RANGE: dict[str, tuple[int, int]] = {
     "s32": (-(2**31), 2**31 - 1),
     "s64": (-(2**63), 2**63 - 1),
 }
+SYMMETRIC_LOWEST = -127  # least of symmetric 8-bit weights; models that bring their own weights may hold -128
 SLACK_BYTES = 64  # readable bytes behind every buffer: vector loads may run over the end by that much
 
 # Changes whenever generated code may change for an unchanged spec; part of every cache key.
@@ -115,7 +116,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class KernelSpec:
-    """A kernel, completely described: equal specs share one object. Subclasses are frozen dataclasses of plain values."""
+    """A kernel, completely described: equal specs share one object. Subclasses: frozen dataclasses of plain values."""
 
     family: ClassVar[str]
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, Epilogue, Image, KernelSpec, Operand
+from edgeq.compiler.kernels.base import (
+    DTYPE_RANGE,
+    SYMMETRIC_LOWEST,
+    DType,
+    Epilogue,
+    Image,
+    KernelSpec,
+    Operand,
+)
 from edgeq.compiler.kernels.conv_plan import Plan, Window, count_tasks, make_plan
 from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
 from edgeq.errors import CompileError
@@ -33,6 +41,7 @@ class ConvSpec(KernelSpec):
         x_dtype: as stored: u8, s8 or s16.
         groups: divides x.c and y.c.
         x_zero_point: in stored units.
+        lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
     """
 
     family: ClassVar[str] = "conv"
@@ -48,6 +57,7 @@ class ConvSpec(KernelSpec):
     dilation_w: int = 1
     groups: int = 1
     x_zero_point: int = 0
+    lowest_weight: int = SYMMETRIC_LOWEST
 
     @property
     def window(self) -> Window:
@@ -194,7 +204,14 @@ class ConvSpec(KernelSpec):
 @lru_cache(maxsize=4096)
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
-    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, target.inner.PRODUCTS[spec.x_dtype])
+    products = [p for p in target.inner.PRODUCTS[spec.x_dtype] if p.lowest_weight <= spec.lowest_weight]
+    if not products:
+        raise CompileError(
+            f"no product of {spec.x_dtype} activations is exact for weights of {spec.lowest_weight}",
+            where=str(target.folder / "inner.py"),
+            hint="PRODUCTS needs one with this lowest_weight",
+        )
+    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products)
 
 
 def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_point: int) -> tuple[IntArray, IntArray]:

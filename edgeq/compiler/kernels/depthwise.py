@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, Epilogue, Image, KernelSpec, Operand
+from edgeq.compiler.kernels.base import (
+    DTYPE_RANGE,
+    SYMMETRIC_LOWEST,
+    DType,
+    Epilogue,
+    Image,
+    KernelSpec,
+    Operand,
+)
 from edgeq.compiler.kernels.depthwise_plan import Geometry, Plan
 from edgeq.compiler.kernels.depthwise_products import product_of
 from edgeq.compiler.kernels.epilogue import ChannelLayout, pack_parameters
@@ -34,6 +42,7 @@ class DepthwiseSpec(KernelSpec):
         epilogue: what happens to the accumulators.
         stride_h, stride_w, dilation_h, dilation_w: in pixels.
         x_zero_point: in stored units.
+        lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
 
     Raises:
         CompileError: channels or sizes of the images contradict each other.
@@ -52,6 +61,7 @@ class DepthwiseSpec(KernelSpec):
     dilation_h: int = 1
     dilation_w: int = 1
     x_zero_point: int = 0
+    lowest_weight: int = SYMMETRIC_LOWEST
 
     def __post_init__(self) -> None:
         rows = (self.y.h - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
@@ -88,7 +98,7 @@ class DepthwiseSpec(KernelSpec):
 
     def plan(self, target: Target) -> Plan:
         """How the target computes it."""
-        return Plan.of(self, product_of(target, self.x_dtype))
+        return Plan.of(self, product_of(target, self.x_dtype).taking(self.lowest_weight))
 
     def tasks(self) -> int:
         geometry = Geometry.of(self, widest=1)

@@ -11,7 +11,7 @@ Nothing at module level imports tvm: `pack` runs in the compiler's main process.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DType
+from edgeq.compiler.kernels.base import SYMMETRIC_LOWEST, DType
 from edgeq.errors import TargetError
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ class DepthwiseProduct(Protocol):
     def weight_dtype(self) -> DType: ...
     @property
     def lowest_weight(self) -> int: ...
+
+    def taking(self, lowest_weight: int) -> DepthwiseProduct:
+        """The same product, exact for weights from that one on."""
+        ...
 
     def channels(self, width: int) -> np.ndarray:
         """Channel of a chunk at each place of the epilogue's order; where they differ, the store reorders."""
@@ -134,6 +138,9 @@ class Interleaved:
     @property
     def lowest_weight(self) -> int:
         return -128
+
+    def taking(self, lowest_weight: int) -> DepthwiseProduct:
+        return self
 
     def channels(self, width: int) -> np.ndarray:
         if width // self.lanes < 4 or self.lanes == 4:
@@ -225,22 +232,24 @@ class Interleaved:
 class Widening:
     """Neon without dot products: long multiplies lane by lane, channels stay in their order.
 
-    Bytes: two products of s8 × [−127, 127] fit s16 (2 · 128 · 127 = 32512), so two taps share one widening addition.
-    s16 activations multiply straight into s32.
+    Bytes: two products of s8 × [−127, 127] fit s16 (2 · 128 · 127 = 32512), so two taps share one widening addition;
+    with weights of −128 each product is widened by itself. s16 activations multiply straight into s32.
 
     Attributes:
         dtype: activations as stored (s8 or s16).
         registers: accumulators to keep.
+        pairs: bytes: two taps at a time.
     """
 
     dtype: DType
     registers: int
     lanes: int = 4
     shares_rows: bool = False
+    pairs: bool = True
 
     @property
     def group(self) -> int:
-        return 2 if self.dtype == "s8" else 1
+        return 2 if self.dtype == "s8" and self.pairs else 1
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -252,7 +261,10 @@ class Widening:
 
     @property
     def lowest_weight(self) -> int:
-        return -127 if self.dtype == "s8" else -128
+        return SYMMETRIC_LOWEST if self.group == 2 else -128
+
+    def taking(self, lowest_weight: int) -> DepthwiseProduct:
+        return self if lowest_weight >= self.lowest_weight else replace(self, pairs=False)
 
     def channels(self, width: int) -> np.ndarray:
         return np.arange(width)

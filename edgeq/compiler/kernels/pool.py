@@ -40,29 +40,23 @@ class Window:
             return self.kh, self.stride_h, self.pad_top, self.dilation_h
         return self.kw, self.stride_w, self.pad_left, self.dilation_w
 
+    def misses(self, vertical: bool, size: int, out: int) -> bool:
+        """Whether any of `out` windows along an axis holds no pixel of an image that is `size` pixels long."""
+        taps, stride, pad, dilation = self.axis(vertical)
+        starts = (index * stride - pad for index in range(out))
+        return any(not any(0 <= start + k * dilation < size for k in range(taps)) for start in starts)
 
-def check_windows(window: Window, x: Image, y: Image) -> None:
-    """Refuses windows without a pixel of the image, and images that don't belong together.
 
-    Raises:
-        CompileError: see above.
-    """
+def check_images(x: Image, y: Image) -> None:
+    """Raises CompileError for images that don't belong together."""
     if (x.n, x.c) != (y.n, y.c):
         raise CompileError("a pool's images don't belong together", why=f"{x} and {y}")
-    for vertical, size, out in ((True, x.h, y.h), (False, x.w, y.w)):
-        taps, stride, pad, dilation = window.axis(vertical)
-        for index in (0, out - 1):
-            start = index * stride - pad
-            if not any(0 <= start + k * dilation < size for k in range(taps)):
-                raise CompileError(
-                    "a pooling window holds no pixel of its image",
-                    why=f"window {index} starts at {start} of {size}, {taps} taps, dilation {dilation}",
-                )
 
 
 @dataclass(frozen=True)
 class MaxPoolSpec(KernelSpec):
     """Largest value of each window, clipped at the image's borders; operands `x`, `y` (, `scratch` for large windows).
+    A window without a pixel gives the dtype's lowest value.
 
     Attributes:
         x, y: images without padding.
@@ -77,7 +71,7 @@ class MaxPoolSpec(KernelSpec):
     dtype: DType
 
     def __post_init__(self) -> None:
-        check_windows(self.window, self.x, self.y)
+        check_images(self.x, self.y)
 
     @property
     def separable(self) -> bool:
@@ -131,7 +125,7 @@ class SumPoolSpec(KernelSpec):
     epilogue: Epilogue
 
     def __post_init__(self) -> None:
-        check_windows(self.window, self.x, self.y)
+        check_images(self.x, self.y)
 
     @classmethod
     def of(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tvm.tirx import op as _op
 
 from edgeq.compiler.kernels import loops, tir
-from edgeq.compiler.kernels.base import DTYPE_BYTES, Image
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, TVM_DTYPE, Image
 from edgeq.compiler.kernels.epilogue import isa_of
 from edgeq.compiler.kernels.pool import MaxPoolSpec, SumPoolSpec, Window
 from edgeq.compiler.kernels.requantize_tir import ScaledWriter, scale_parameters
@@ -25,7 +26,7 @@ def _never_outside(window: Window, vertical: bool, size: int, out: int) -> bool:
 
 
 def _tap_range(window: Window, vertical: bool, index: Expr, size: int, inside: bool) -> tuple[Expr, Expr, Expr]:
-    """(pixel of tap 0, first tap inside the image, last such tap + 1)."""
+    """(pixel of tap 0, first tap inside the image, last such tap + 1; both the same where there is none)."""
     taps, stride, pad, dilation = window.axis(vertical)
     start = tir.bind(index * stride - pad)
     if inside:
@@ -33,17 +34,29 @@ def _tap_range(window: Window, vertical: bool, index: Expr, size: int, inside: b
     before = _op.floordiv(tir.const(dilation - 1) - start, tir.const(dilation))
     end = _op.floordiv(tir.const(size - 1) - start, tir.const(dilation)) + 1
     first = tir.bind(tir.tirx.max(before, tir.const(0)))
-    return start, first, tir.bind(tir.tirx.min(end, tir.const(taps)))
+    return start, first, tir.bind(tir.tirx.max(tir.tirx.min(end, tir.const(taps)), first))
 
 
-def _taps(window: Window, vertical: bool, index: Expr, size: int, inside: bool) -> list[Expr]:
-    """Pixel of every tap; taps outside move to the nearest one inside: a maximum doesn't mind one that comes twice."""
+@dataclass(frozen=True)
+class _Taps:
+    """Pixel of every tap of a window along one axis; `missed` where windows may hold none: this one does."""
+
+    pixels: list[Expr]
+    missed: Expr | None = None
+
+
+def _taps(window: Window, vertical: bool, index: Expr, size: int, inside: bool, misses: bool) -> _Taps:
+    """Taps outside move to the nearest one inside: a maximum doesn't mind one that comes twice."""
     taps, _, _, dilation = window.axis(vertical)
     start, first, end = _tap_range(window, vertical, index, size, inside)
     if inside:
-        return [start + k * dilation for k in range(taps)]
+        return _Taps([start + k * dilation for k in range(taps)])
     limited = [tir.tirx.min(tir.tirx.max(tir.const(k), first), end - 1) for k in range(taps)]
-    return [tir.bind(start + k * dilation) for k in limited]
+    pixels = [tir.bind(start + k * dilation) for k in limited]
+    if not misses:
+        return _Taps(pixels)
+    pixels = [tir.bind(tir.tirx.min(tir.tirx.max(p, tir.const(0)), tir.const(size - 1))) for p in pixels]
+    return _Taps(pixels, tir.bind(end <= first))
 
 
 def _column_parts(window: Window, size: int, out: int) -> list[tuple[int, int, bool]]:
@@ -74,17 +87,30 @@ def _largest(values: Sequence[Expr]) -> Expr:
     return rest[0]
 
 
+def _maximum(taps: Sequence[Expr], missed: Sequence[Expr | None], lowest: int, dtype: str, lanes: int) -> Expr:
+    """Largest of the vectors, or `lowest` where the window holds no pixel."""
+    value = tir.bind(_largest(taps))
+    empty = tir.broadcast(tir.const(lowest, dtype), lanes)
+    for condition in missed:
+        if condition is not None:
+            value = tir.bind(tir.tirx.Select(tir.broadcast(condition, lanes), empty, value))
+    return value
+
+
 def max_pool(spec: MaxPoolSpec, target: Target) -> Expr:
     """The PrimFunc of a max pool: windows directly, or columns into a scratch row and then rows."""
     x, y, window = spec.x, spec.y, spec.window
     widest = target.vector_bytes // DTYPE_BYTES[spec.dtype]
+    lowest, dtype = DTYPE_RANGE[spec.dtype][0], TVM_DTYPE[spec.dtype]
     scratch = [("scratch", spec.dtype, x.w * x.c)] if spec.separable else []
     parameters = [("x", spec.dtype, x.elements), *scratch, ("y", spec.dtype, y.elements)]
     inside = _never_outside(window, True, x.h, y.h)
+    misses = window.misses(True, x.h, y.h), window.misses(False, x.w, y.w)
     with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, buffers), loops.span(t0, t1) as task:
         source, sink = buffers[0], buffers[-1]
         n, oy = tir.bind(loops.divide(task, y.h)), tir.bind(loops.remainder(task, y.h))
-        rows = [tir.bind(n * x.image_stride + r * x.row_stride) for r in _taps(window, True, oy, x.h, inside)]
+        vertical = _taps(window, True, oy, x.h, inside, misses[0])
+        rows = [tir.bind(n * x.image_stride + r * x.row_stride) for r in vertical.pixels]
         target_row = tir.bind(n * y.image_stride + oy * y.row_stride)
         if spec.separable:
             _column_maxima(x, source, rows, buffers[1], widest)
@@ -93,14 +119,17 @@ def max_pool(spec: MaxPoolSpec, target: Target) -> Expr:
             pixel = x.pixel_stride
         for first, last, whole in _column_parts(window, x.w, y.w):
             with loops.span(first, last) as ox:
-                columns = [tir.bind(c * pixel) for c in _taps(window, False, ox, x.w, whole)]
+                horizontal = _taps(window, False, ox, x.w, whole, misses[1])
+                columns = [tir.bind(c * pixel) for c in horizontal.pixels]
                 place = tir.bind(target_row + ox * y.pixel_stride)
+                missed = vertical.missed, horizontal.missed
 
                 def emit(
-                    start: Expr, lanes: int, valid: int, columns: list[Expr] = columns, place: Expr = place
-                ) -> None:
+                    start: Expr, lanes: int, valid: int, columns: list[Expr] = columns, place: Expr = place,
+                    missed: Sequence[Expr | None] = missed,
+                ) -> None:  # fmt: skip
                     taps = [tir.vload(source, r + c + start, lanes) for r in rows for c in columns]
-                    loops.store_valid(sink, place + start, tir.bind(_largest(taps)), lanes, valid)
+                    loops.store_valid(sink, place + start, _maximum(taps, missed, lowest, dtype, lanes), lanes, valid)
 
                 _channels(x.c, widest, emit)
     return out[0]

@@ -42,7 +42,7 @@ class ReduceSpec(KernelSpec):
         kept: shape of the output without the reduced axes; x_kept, y_strides, scale_strides: strides of x, y and the
             multiplier tensor over it.
         reduced: shape of the reduced axes; x_reduced: strides of x over them.
-        x_dtype: s8, u8 or s16 as stored; x_zero_point: in stored units.
+        x_dtype: s8, u8, s16 or (for max) s32 as stored; x_zero_point: in stored units.
         scales, epilogue: as in RequantizeSpec; for max the epilogue is None and y has x's dtype.
     """
 
@@ -60,7 +60,8 @@ class ReduceSpec(KernelSpec):
     epilogue: Epilogue | None = None
 
     def __post_init__(self) -> None:
-        if (self.op == "sum") != (self.epilogue is not None) or self.x_dtype not in ("s8", "u8", "s16"):
+        dtypes = ("s8", "u8", "s16") if self.op == "sum" else ("s8", "u8", "s16", "s32")
+        if (self.op == "sum") != (self.epilogue is not None) or self.x_dtype not in dtypes:
             raise CompileError("a reduction contradicts itself", why=f"{self.op} of {self.x_dtype}, {self.epilogue}")
 
     @classmethod

@@ -13,7 +13,7 @@ from edgeq.compiler.kernels.depthwise import DepthwiseSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads
-from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue
+from edgeq.compiler.lower.select.attributes import integer, ints, lowest_weight, stored_epilogue
 
 
 def lower_conv(ctx: Lowering, group: Group) -> None:
@@ -42,6 +42,7 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
         "dilation_w": dilation_w,
         "epilogue": epilogue,
         "x_zero_point": zero_point + source.bias,
+        "lowest_weight": lowest_weight(weights),
     }
     spec = _spec(common, groups)
     ctx.step(spec, {"x": source, "y": out, **views}, constants, spec.macs)
@@ -87,6 +88,7 @@ def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
             "dilation_w": phase.columns.dilation,
             "epilogue": epilogue,
             "x_zero_point": zero_point + source.bias,
+            "lowest_weight": lowest_weight(phase.weights),
         }
         spec = _spec(common, groups)
         views = {

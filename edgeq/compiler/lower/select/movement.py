@@ -219,12 +219,13 @@ def _gather_slices(
     ctx: Lowering, group: Group, view: View, axis: int, flat: list[int], index_shape: tuple[int, ...]
 ) -> None:
     out = ctx.output(group.output)
-    shape = (*view.shape[:axis], len(flat), *view.shape[axis + 1 :])
-    target = out.reshape(shape)
-    if target is None:
-        raise CompileError(f"Gather with indices of shape {index_shape} on this layout", where=f"node {group.name!r}")
-    for position, index in enumerate(flat):
-        ctx.copy(view.narrow(axis, index, 1), target.narrow(axis, position, 1))
+    for place, index in zip(np.ndindex(*index_shape), flat, strict=True):
+        target = out
+        for depth, position in enumerate(place):
+            target = target.narrow(axis + depth, position, 1)
+        source = view.narrow(axis, index, 1).reshape(target.shape)
+        assert source is not None  # only axes of length 1 come and go
+        ctx.copy(source, target)
 
 
 HANDLERS = {
