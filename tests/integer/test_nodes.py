@@ -16,6 +16,11 @@ W = np.ones([2, 4, 3, 3], S8)
 B = np.zeros([1, 2, 1, 1], S32)
 M, S = np.full([1], 2**30, S32), np.full([1], 40, S32)
 ADD = {"a_multiplier": 1, "b_multiplier": 1, "shift": 0, "to": S8}
+NORM = {"epsilon": 1, "row_bits": 20, "fraction_bits": 9, "shift": 5, "to": S8}
+SHIFTMAX = {"limit": 9, "left": 0, "pre_shift": 0, "octave": 1024, "sum_bits": 20, "out_bits": 8, "to": U8}
+SHIFT_GELU = {"left": 0, "pre_shift": 0, "octave": 1024, "head": 8, "multiplier": 1, "shift": 0, "to": S8}
+PAPER = {"octave": 9, "multiplier": 1, "shift": 0, "to": S8}
+G = np.ones(2, S32)
 SOFTMAX = {"limit": 10, "pre_shift": 0, "multiplier": 1, "shift": 0, "sum_bits": 20, "out_bits": 8, "to": U8}
 
 
@@ -82,6 +87,46 @@ CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
     ("ReduceSum", [IMAGE], {"axes": [1], "keepdims": 2}, "keepdims 2 is outside"),
     ("Softmax", [(S8, [2])], {**SOFTMAX, "axis": 1}, "axis 1 is not an axis"),
     ("Softmax", [(S8, [2])], {**SOFTMAX, "sum_bits": 25}, "sum_bits 25 is outside"),
+    ("MaskedSoftmax", [(S8, [2, 3]), (U8, [3, 3])], SOFTMAX, "mask is uint8[3, 3], it doesn't broadcast to int8[2, 3]"),
+    ("MaskedSoftmax", [(S8, [3]), (U8, [2, 3])], SOFTMAX, "it doesn't broadcast to int8[3]"),
+    ("MaskedSoftmax", [(S8, [3]), (np.int64, [3])], SOFTMAX, "input mask is int64[3], it must be int8 or uint8"),
+    ("MaskedShiftmax", [(S8, [3])], SHIFTMAX, "input mask is missing"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "axis": 1}, "axis 1 is not an axis"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "limit": 0}, "limit 0 is outside"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "left": 16}, "left 16 is outside [0, 15]"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "pre_shift": 21}, "pre_shift 21 is outside [0, 20]"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "octave": 1023}, "octave 1023 is outside [1024, 2047]"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "sum_bits": 15}, "sum_bits 15 is outside [16, 24]"),
+    ("Shiftmax", [(S8, [2])], {**SHIFTMAX, "out_bits": 16}, "out_bits 16 is outside [8, 15]"),
+    ("ShiftGelu", [(S16, [2])], SHIFT_GELU, "head 8 is outside [15, 15]"),
+    ("ShiftGelu", [(S8, [2])], {**SHIFT_GELU, "multiplier": 2**15}, "multiplier 32768 is outside"),
+    ("ShiftGelu", [(S8, [2])], {**SHIFT_GELU, "shift": 31}, "shift 31 is outside"),
+    ("ShiftGelu", [(U8, [2])], {**SHIFT_GELU, "x_zero_point": -1}, "x_zero_point -1 is outside"),
+    ("ShiftGeluPaper", [(S16, [2])], PAPER, "input x is int16[2]"),
+    ("ShiftGeluPaper", [(S8, [])], PAPER, "it has no axis of a token's elements"),
+    ("ShiftGeluPaper", [(S8, [2])], {**PAPER, "octave": 256}, "octave 256 is outside [1, 255]"),
+    ("ShiftGeluPaper", [(S8, [2])], {**PAPER, "multiplier": 0}, "multiplier 0 is outside"),
+    ("ShiftGeluPaper", [(S8, [2])], {**PAPER, "shift": -1}, "shift -1 is outside"),
+    ("LayerNorm", [(S8, []), G, G], NORM, "its last axis must have 1 to 32768 elements"),
+    ("LayerNorm", [(S8, [2**15 + 1]), G, G], NORM, "its last axis must have 1 to 32768 elements"),
+    ("LayerNorm", [(S8, [3]), G, G], NORM, "gamma is int32[2], it must be [3]"),
+    ("LayerNorm", [(S8, [2]), G, np.ones(1, S32)], NORM, "beta is int32[1], it must be [2]"),
+    ("LayerNorm", [(S8, [2]), G], NORM, "input beta is missing"),
+    ("LayerNorm", [(S32, [2]), G, G], NORM, "input x is int32[2]"),
+    ("LayerNorm", [(S8, [2]), (S32, [2]), G], NORM, "input gamma must be constant"),
+    ("LayerNorm", [(S8, [2]), G, G], {**NORM, "epsilon": -1}, "epsilon -1 is outside"),
+    ("LayerNorm", [(S8, [2]), G, G], {**NORM, "row_bits": 30}, "row_bits 30 is outside"),
+    ("LayerNorm", [(S8, [2]), G, G], {**NORM, "fraction_bits": 21}, "fraction_bits 21 is outside [0, 20]"),
+    ("LayerNorm", [(S8, [2]), G, G], {**NORM, "shift": 31}, "shift 31 is outside"),
+    ("RmsNorm", [(S16, [2]), G], {**NORM, "x_zero_point": 1}, "x_zero_point 1 is outside [0, 0]"),
+    ("RmsNorm", [(S8, [3]), G], NORM, "gamma is int32[2], it must be [3]"),
+    ("Embedding", [np.zeros([0, 2], S8), (S32, [2])], {}, "it has no rows"),
+    ("Embedding", [np.array(1, S8), (S32, [2])], {}, "it has no rows"),
+    ("Embedding", [(S8, [2]), (S32, [2])], {}, "input table must be constant"),
+    ("Embedding", [np.zeros([3], S8), (S16, [2])], {}, "input indices is int16[2], it must be int32 or int64"),
+    ("ToMask", [(S32, [2])], {"to": S16}, "to is int16, it must be int8 or uint8"),
+    ("MatMul", [(S16, [2, 4]), (S8, [4, 2])], {"a_zero_point": 1}, "a_zero_point 1 is outside [0, 0]"),
+    ("MatMul", [(S8, [2, 4]), (S16, [4, 2])], {}, "input b is int16[4, 2], it must be int8"),
     ("ResizeLinear", [IMAGE], {"out_h": 3, "out_w": 3, "mode": "cubic"}, "mode 'cubic' must be one of"),
     ("ResizeLinear", [IMAGE], {"out_h": 3, "out_w": 3, "mode": 3}, "attribute mode is not a valid string"),
     ("ResizeLinear", [IMAGE], {"out_h": 3, "out_w": 0}, "out_w 0 is outside"),

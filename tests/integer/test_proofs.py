@@ -12,6 +12,8 @@ from edgeq.errors import CompileError
 from edgeq.integer import IntegerGraph, prove, reference
 from edgeq.integer.builder import GraphBuilder, emit
 from edgeq.integer.exp2 import softmax_constants
+from edgeq.integer.normalization import norm_constants, widths
+from edgeq.integer.shift_exp import shift_gelu_constants, shiftmax_constants
 
 S8, U8, S16, S32 = np.int8, np.uint8, np.int16, np.int32
 TOP = 2**31 - 1
@@ -162,6 +164,89 @@ def test_softmax_constants_are_proven(change: dict[str, int], message: str) -> N
     attrs = {**softmax_constants(0.1, 300, 8).attributes(), **change}
     with pytest.raises(CompileError, match=rf"{message} could overflow [\s\S]*Softmax 'n'"):
         prove(one("Softmax", [(S8, [1, 300])], to=U8, **attrs))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"left": 15, "limit": 2**18}, "the difference plus its rounding"),
+        ({"left": 0, "limit": 2**31 - 1}, "the shifted difference"),
+        ({"sum_bits": 24}, "the sum of powers"),
+    ],
+)
+def test_shiftmax_constants_are_proven(change: dict[str, int], message: str) -> None:
+    attrs = {**shiftmax_constants(0.1, 300, 8).attributes(), **change}
+    for op, inputs in (("Shiftmax", []), ("MaskedShiftmax", [(U8, [1, 300])])):
+        with pytest.raises(CompileError, match=rf"{message} could overflow [\s\S]*{op} 'n'"):
+            prove(one(op, [(S8, [1, 300]), *inputs], to=U8, **attrs))
+
+
+def test_shift_gelu_grid_is_proven() -> None:
+    attrs = {**shift_gelu_constants(0.1, 0.1, S16).attributes(), "to": S16}
+    with pytest.raises(CompileError, match=r"the shifted magnitude could overflow 32 bits\n  where: ShiftGelu 'n'"):
+        prove(one("ShiftGelu", [(S16, [2])], **{**attrs, "left": 15}))
+    found = prove(one("ShiftGelu", [(S16, [2])], **attrs))["y"]
+    assert found.least < 0
+    assert found.most > 32000
+
+
+def test_shift_gelu_magnitude_and_its_rounding() -> None:
+    wide = {**shift_gelu_constants(0.1, 0.1, S16).attributes(), "left": 15, "pre_shift": 20, "to": S16}
+    assert prove(one("ShiftGelu", [(S16, [2])], **wide))["y"].most > 0  # 2^30 + 2^19 fit
+    assert prove(one("ShiftGeluPaper", [(S8, [2])], octave=9, multiplier=1, shift=0, to=S8))["y"].most == 127
+
+
+def test_paper_gelu_always_fits() -> None:
+    attrs = {"octave": 255, "multiplier": 32767, "shift": 30, "to": S16, "x_zero_point": -128}
+    assert prove(one("ShiftGeluPaper", [(S8, [2])], **attrs))["y"].most == (255 * 127 * 32767 + 2**29) >> 30
+
+
+@pytest.mark.parametrize(
+    ("change", "gamma", "message"),
+    [
+        ({"row_bits": 27}, 1, "the inverse deviation"),
+        ({"fraction_bits": 11}, 1, "the normalised element"),
+        ({}, 2**15, "gamma could overflow"),
+        ({"shift": 30}, 2**15 - 1, "the product with gamma plus beta and rounding"),
+    ],
+)
+def test_norm_constants_are_proven(change: dict[str, int], gamma: int, message: str) -> None:
+    row_bits, fraction_bits = widths(384)
+    attrs = {"epsilon": 1, "row_bits": row_bits, "fraction_bits": fraction_bits, "shift": 0, "to": S16}
+    factors, summands = bias(gamma, [384]), bias(2**30, [384])
+    with pytest.raises(CompileError, match=rf"{message}[\s\S]*LayerNorm 'n'"):
+        prove(one("LayerNorm", [(S8, [2, 384]), factors, summands], **{**attrs, **change}))
+    if not change.get("shift"):
+        with pytest.raises(CompileError, match=rf"{message}[\s\S]*RmsNorm 'n'"):
+            prove(one("RmsNorm", [(S8, [2, 384]), factors], **{**attrs, **change}))
+
+
+def test_norm_row_is_proven() -> None:
+    attrs = {"epsilon": 1, "row_bits": 29, "fraction_bits": 12, "shift": 0, "to": S16}
+    with pytest.raises(CompileError, match=r"the normalised row plus its rounding could overflow 32 bits"):
+        prove(one("RmsNorm", [(S8, [2, 9]), bias(1, [9])], **attrs))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 9, 192, 384, 768, 1024, 2**15])
+def test_constants_of_every_row_length_are_proven(length: int) -> None:
+    for gamma, beta, out_scale in ((1.0, 0.0, 0.03), (-3.0, 7.0, 1e-4)):
+        c = norm_constants(np.full(length, gamma), np.full(length, beta), 1e-5, 0.01, out_scale)
+        prove(one("LayerNorm", [(S16, [1, length]), c.gamma, c.beta], to=S16, **c.attributes()))
+        c = norm_constants(np.full(length, gamma), None, 1e-5, 0.01, out_scale)
+        prove(one("RmsNorm", [(S8, [1, length]), c.gamma], to=S8, x_zero_point=-128, **c.attributes()))
+
+
+def test_embedding_is_bounded_by_its_rows() -> None:
+    table = np.array([[1, -5], [3, 100]], S8)
+    found = prove(one("Embedding", [table, (np.int64, [7])]))["y"]
+    assert (found.low.tolist(), found.high.tolist()) == ([1, -5], [3, 100])
+
+
+def test_s16_products_are_bounded() -> None:
+    depth = TOP // (32768 * 128)
+    prove(one("MatMul", [(S16, [1, depth]), (S8, [depth, 1])]))
+    with pytest.raises(CompileError, match=r"accumulator could overflow 32 bits\n  where: MatMul 'n'"):
+        prove(one("MatMul", [(S16, [1, depth + 1]), (S8, [depth + 1, 1])]))
 
 
 def test_padding_and_joining_widen() -> None:
