@@ -172,6 +172,7 @@ def quantize(
     from edgeq import frontend
     from edgeq.quantize import QuantizeOptions
     from edgeq.quantize import quantize as run
+    from edgeq.quantize.cache import cached
 
     if output is not None:
         _check_folder(Path(output))
@@ -179,7 +180,7 @@ def quantize(
         model = frontend.load(model, batch=batch, shapes=dict(shapes or {}))
     data = _calibration(model, calib, samples, preprocess, seed)
     options = QuantizeOptions.make(observer=observer, policy=policy, allow_float=allow_float, progress=progress)
-    result = run(model, data, options)
+    result = cached(model, data, options, run)
     if output is not None:
         from edgeq.files import atomic_path
 
