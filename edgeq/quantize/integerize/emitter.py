@@ -21,6 +21,9 @@ from edgeq.quantize.topology import Layer, Topology, constant, is_float, name_of
 
 Array = NDArray[Any]
 
+#: Readers for whose sake a tensor has 16 bits.
+RESIDUAL_READERS = frozenset({"Add", "Sub", "LayerNormalization", "RmsNormalization"})
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -95,6 +98,12 @@ class Emitter:
             return self.read(value)
         operand = self._values[name_of(value)]
         return operand if operand.quant.dtype == S8 else self.read(value, self.plan.s8(name_of(value)))
+
+    def read_for_product(self, value: ir.Value) -> Operand:
+        """A float value as a product with weights wants it: int8, also of a 16-bit tensor if a sum or normalization
+        reads that as well. It is for them that it has 16 bits; the product would take twice the time."""
+        readers = {layer.op for layer in self.topology.readers(value)}
+        return self.read_s8(value) if readers & RESIDUAL_READERS else self.read(value)
 
     def _constant(self, name: str, array: Array, want: Quant | None) -> Operand:
         quant = want or quant_s8(float(array.min(initial=0.0)), float(array.max(initial=0.0)))

@@ -31,7 +31,7 @@ def emit_matmul(emitter: Emitter, layer: Layer) -> None:
 
 def _emit_gemm(emitter: Emitter, layer: Layer, weights: Array) -> None:
     """x [..., K] times constant [K, N]."""
-    x = emitter.read(_input(layer, 0))
+    x = emitter.read_for_product(_input(layer, 0))
     wide = x.quant.dtype == S16
     quantized = layer_weights(emitter, layer, x, weights.T)
     inputs = [
