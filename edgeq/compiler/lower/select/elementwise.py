@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
+import onnx_ir as ir
+
 from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
 from edgeq.compiler.kernels.div import DivSpec
 from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
@@ -29,21 +31,28 @@ def clamp(group: Group, out: View) -> dict[str, Any]:
     return {key: integer(node, key) + out.bias for key in ("zero_point", "low", "high")}
 
 
+def pair(node: ir.Node, left: View, right: View, out: View) -> dict[str, Any]:
+    """What specs of two-sided ops share: shape, strides, dtypes and zero points in stored units."""
+    return {
+        "shape": out.shape,
+        "a_strides": left.strides,
+        "b_strides": right.strides,
+        "y_strides": out.strides,
+        "a_dtype": left.dtype,
+        "b_dtype": right.dtype,
+        "dtype": out.dtype,
+        "a_zero_point": integer(node, "a_zero_point") + left.bias,
+        "b_zero_point": integer(node, "b_zero_point") + right.bias,
+    }
+
+
 def lower_binary(ctx: Lowering, group: Group) -> None:
     """Add, Max, Min: each side has its multiplier, one shift."""
     node = group.main
     left, right, out = operands(ctx, group)
     spec = BinarySpec(
         op=cast(Literal["add", "max", "min"], node.op_type.lower()),
-        shape=out.shape,
-        a_strides=left.strides,
-        b_strides=right.strides,
-        y_strides=out.strides,
-        a_dtype=left.dtype,
-        b_dtype=right.dtype,
-        dtype=out.dtype,
-        a_zero_point=integer(node, "a_zero_point") + left.bias,
-        b_zero_point=integer(node, "b_zero_point") + right.bias,
+        **pair(node, left, right, out),
         a_multiplier=integer(node, "a_multiplier"),
         b_multiplier=integer(node, "b_multiplier"),
         shift=integer(node, "shift"),
@@ -57,15 +66,7 @@ def lower_div(ctx: Lowering, group: Group) -> None:
     node = group.main
     left, right, out = operands(ctx, group)
     spec = DivSpec(
-        shape=out.shape,
-        a_strides=left.strides,
-        b_strides=right.strides,
-        y_strides=out.strides,
-        a_dtype=left.dtype,
-        b_dtype=right.dtype,
-        dtype=out.dtype,
-        a_zero_point=integer(node, "a_zero_point") + left.bias,
-        b_zero_point=integer(node, "b_zero_point") + right.bias,
+        **pair(node, left, right, out),
         multiplier=integer(node, "multiplier"),
         shift=integer(node, "shift"),
         **clamp(group, out),
