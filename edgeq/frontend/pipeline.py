@@ -24,6 +24,7 @@ from edgeq.frontend.passes.fold_constants import FoldConstants
 from edgeq.frontend.passes.freeze_shapes import FreezeShapes
 from edgeq.frontend.passes.fuse_unary import FuseUnary
 from edgeq.frontend.passes.lift_1d import Lift1d
+from edgeq.frontend.passes.merge_moves import MergeMoves
 from edgeq.frontend.passes.name_nodes import NameNodes
 from edgeq.frontend.passes.quantized_constants import QuantizedConstants
 from edgeq.frontend.passes.raise_opset import RaiseOpset
@@ -33,6 +34,7 @@ from edgeq.frontend.passes.recognise_rms_norm import RecogniseRmsNorm
 from edgeq.frontend.passes.rewrite import Rewrite
 from edgeq.frontend.passes.settle_ceil_mode import SettleCeilMode
 from edgeq.frontend.passes.sink_scales import SinkScales
+from edgeq.frontend.passes.split_projections import SplitProjections
 from edgeq.frontend.passes.take_off_qdq import TakeOffQdq
 from edgeq.frontend.passes.widen_floats import WidenFloats
 
@@ -119,6 +121,10 @@ def _reshape_the_graph(notes: list[str]) -> Sequential:
         BatchNormToAffine(),
         CanonicalMatMul(),
         Lift1d(),
+        SplitProjections(),
+        stock.RemoveUnusedNodesPass(),
+        DropNoops(),
+        MergeMoves(),
         SinkScales(),
         RecogniseMasks(),
         stock.RemoveUnusedNodesPass(),
