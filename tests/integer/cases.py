@@ -112,23 +112,22 @@ def matmul(m: Maker) -> Case:
 
 
 def _per_channel(m: Maker, shape: Sequence[int]) -> list[int]:
-    return m.pick([1, shape[1], 1, 1], [1], [shape[3]], [1, 1, shape[2], shape[3]])
+    return m.pick([1, shape[1], 1, 1], [1], [shape[3]], [1, 1, shape[2], shape[3]], [shape[1], 1, 1], shape)
 
 
 @case("Requantize")
 def requantize(m: Maker) -> Case:
     shape = [m.number(1, 5) for _ in range(4)]
-    constants = _per_channel(m, shape)
-    multiplier = m.array(S32, constants, 2**30, 2**31 - 1)
-    shift = m.array(S32, constants, *m.pick((2, 62), (33, 45), (62, 62), (2, 2)))
+    multiplier = m.array(S32, _per_channel(m, shape), 2**30, 2**31 - 1)
+    shift = m.array(S32, _per_channel(m, shape), *m.pick((2, 62), (33, 45), (62, 62), (2, 2)))
     return m.done(m.emit("Requantize", [m.input(S32, shape), multiplier, shift], **m.clamp(S8, U8, S16)))
 
 
 @case("RequantizeNarrow")
 def requantize_narrow(m: Maker) -> Case:
     shape = [m.number(1, 5) for _ in range(4)]
-    constants = _per_channel(m, shape)
-    multiplier, shift = m.array(S32, constants, 2**14, 2**15 - 1), m.array(S32, constants, 0, 30)
+    multiplier = m.array(S32, _per_channel(m, shape), 2**14, 2**15 - 1)
+    shift = m.array(S32, _per_channel(m, shape), 0, 30)
     # A product of two s16: |acc| <= 2^30, so that the rounding added to it is proven to fit.
     x = m.emit("Mul", [m.input(S16, shape, "a"), m.input(S16, shape, "b")])
     attrs = {"post_shift": m.number(0, 6), **m.clamp(S8, U8)}
@@ -289,7 +288,7 @@ def _norm(m: Maker, op: str) -> Case:
     rng = m.choice.rng()
     gamma, beta = rng.normal(1, 1, shape[-1]), rng.normal(0, m.pick(0, 1, 30), shape[-1])
     scale, out_scale = (2.0 ** (m.number(-80, 20) / 10) for _ in range(2))
-    epsilon = m.pick(0.0, 1e-12, 1e-5, 1.0, 1e9)
+    epsilon = m.pick(0.0, 1e-12, 1e-5, 1.0, 1e6)
     c = norm_constants(gamma, beta if op == "LayerNorm" else None, epsilon, scale, out_scale)
     inputs = [c.gamma, c.beta] if op == "LayerNorm" else [c.gamma]
     extra = {} if op == "LayerNorm" else {"x_zero_point": m.zero_point(dtype)}
