@@ -70,7 +70,7 @@ class CompileResult:
 
 
 def compile(
-    model: str | Path | IntegerGraph,
+    model: str | Path | IntegerGraph | FloatGraph | Any,
     *,
     target: str = "host",
     output: str | Path | None = None,
@@ -82,7 +82,8 @@ def compile(
     """Compile a model for a target: quantize (if it is a float model), build, link, check, write.
 
     Args:
-        model: ONNX file with a float model, or an integer graph (file or object), which takes no `calib` or `settings`.
+        model: ONNX file with a float model, a torch module (with `example_inputs` in the settings), a graph of
+            `edgeq.frontend.load`, or an integer graph (file or object), which takes no `calib` or `settings`.
         target: a name of `edgeq targets`, or a folder with a target.toml.
         output: the artifact to write; by default beside the model with the suffix .edgeq.
         calib: calibration data, see `quantize`.
@@ -130,9 +131,10 @@ def compile(
 
 
 def quantize(
-    model: str | Path | FloatGraph,
+    model: str | Path | FloatGraph | Any,
     calib: Calibration | CalibrationData,
     *,
+    example_inputs: Any = None,
     output: str | Path | None = None,
     observer: str | None = None,
     policy: str | Path | None = None,
@@ -147,10 +149,11 @@ def quantize(
     """Make an integer graph of a float model.
 
     Args:
-        model: ONNX file, or a graph of `edgeq.frontend.load`.
+        model: ONNX file, a torch module or exported program, or a graph of `edgeq.frontend.load`.
         calib: calibration data: a path (.npz, .npy, a folder of .npy or of images), arrays {input name: float32 [n, …]}
             without the model's batch axis, or "random" for a first look at speed and size: the outputs mean nothing
             then, and everything made from the result says so.
+        example_inputs: of a torch module: a tensor, a tuple of tensors or a dict by argument name (batch of 1).
         output: file to write the integer graph to (ONNX).
         observer: how ranges are chosen: l2.4 (default), minmax, moving-average, percentile, mse, entropy.
         policy: YAML file with bits and forms for each layer.
@@ -169,15 +172,13 @@ def quantize(
     Raises:
         ModelError, UnsupportedOpError, DataError, PolicyError, UsageError: see `compile`.
     """
-    from edgeq import frontend
     from edgeq.quantize import QuantizeOptions
     from edgeq.quantize import quantize as run
     from edgeq.quantize.cache import cached
 
     if output is not None:
         _check_folder(Path(output))
-    if isinstance(model, str | Path):
-        model = frontend.load(model, batch=batch, shapes=dict(shapes or {}))
+    model = _float_graph(model, example_inputs, batch, shapes)
     data = _calibration(model, calib, samples, preprocess, seed)
     options = QuantizeOptions.make(observer=observer, policy=policy, allow_float=allow_float, progress=progress)
     result = cached(model, data, options, run)
@@ -208,6 +209,25 @@ def load(path: str | Path) -> Model:
     return runtime.load(path)
 
 
+def _float_graph(
+    model: Any, example_inputs: Any, batch: int | None, shapes: Mapping[str, Sequence[int]] | None
+) -> FloatGraph:
+    """Through the front end, unless the model has been there."""
+    from edgeq import frontend
+
+    if isinstance(model, str | Path):
+        return frontend.load(model, batch=batch, shapes=dict(shapes or {}))
+    if frontend.is_torch(model):
+        return frontend.load_module(model, example_inputs)
+    if not isinstance(model, frontend.FloatGraph):
+        raise UsageError(
+            "this is no model",
+            where=type(model).__name__,
+            hint="give an ONNX file, a torch module with example_inputs=, or a graph of edgeq.frontend.load",
+        )
+    return model
+
+
 class _Clock:
     """Wall seconds of the stages of one call."""
 
@@ -222,7 +242,7 @@ class _Clock:
 
 
 def _integer_graph(
-    model: str | Path | IntegerGraph,
+    model: Any,
     calib: Calibration | None,
     settings: dict[str, Any],
     progress: Progress | None,
@@ -239,6 +259,8 @@ def _integer_graph(
             raise UsageError("this is already an artifact", where=str(model), hint="compile the model it was made from")
         if kind == "float model":
             return _quantized(model, calib, settings, progress, clock)
+    elif not isinstance(model, IntegerGraph):
+        return _quantized(model, calib, settings, progress, clock)
     given = [name for name, value in {"calib": calib, **settings}.items() if value not in (None, False, 0, {})]
     if given:
         raise UsageError(
@@ -251,19 +273,18 @@ def _integer_graph(
 
 
 def _quantized(
-    model: str | Path, calib: Calibration | None, settings: dict[str, Any], progress: Progress | None, clock: _Clock
+    model: Any, calib: Calibration | None, settings: dict[str, Any], progress: Progress | None, clock: _Clock
 ) -> tuple[IntegerGraph, QuantizeResult, list[dict[str, Array]]]:
-    from edgeq import frontend
-
     if calib is None:
         raise UsageError(
             "a float model needs calibration data",
-            where=str(model),
+            where=str(model) if isinstance(model, str | Path) else type(model).__name__,
             why="the ranges of its activations are not known",
             hint="give --calib with typical inputs, or --calib random for a first look at speed and size",
         )
     with clock.stage("read"):
-        graph = frontend.load(model, batch=settings.pop("batch", None), shapes=dict(settings.pop("shapes", None) or {}))
+        source = [settings.pop(name, None) for name in ("example_inputs", "batch", "shapes")]
+        graph = _float_graph(model, *source)
     with clock.stage("quantize"):
         data = _calibration(graph, calib, settings.get("samples"), settings.get("preprocess"), settings.get("seed", 0))
         chosen = {k: v for k, v in settings.items() if k not in ("samples", "preprocess", "seed")}
@@ -308,9 +329,7 @@ def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None)
 def _output_path(model: Any, output: str | Path | None) -> Path:
     if output is None:
         if not isinstance(model, str | Path):
-            raise UsageError(
-                "no place for the artifact", why="an integer graph object has no file", hint="give output="
-            )
+            raise UsageError("no place for the artifact", why="a graph or module has no file", hint="give output=")
         output = Path(model).with_suffix(SUFFIX)
     path = Path(output)
     _check_folder(path)
