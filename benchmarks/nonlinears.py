@@ -151,7 +151,7 @@ def gelu_plot() -> Plot:
     plot = Plot(
         "GELU, int8 over ±4: error in output steps (a step = 4/127.5)",
         Axis("x", -4, 4),
-        Axis("error in steps", -5, 5),
+        Axis("error in steps", -8, 2),
     )
     for form in ("lut", "shiftgelu", "shiftgelu_paper"):
         plot.add(form, *(v.tolist() for v in gelu_errors(form, 4.0)))
