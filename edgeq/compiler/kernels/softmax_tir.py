@@ -11,106 +11,101 @@ from dataclasses import dataclass
 
 from tvm.tirx import op as _op
 
-from edgeq.compiler.isa.base import Isa, lanes_of
+from edgeq.compiler.isa.base import Isa
 from edgeq.compiler.kernels import loops, tir
-from edgeq.compiler.kernels.base import TVM_DTYPE
+from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE
 from edgeq.compiler.kernels.epilogue import isa_of
 from edgeq.compiler.kernels.epilogue_emit import store_lanes
 from edgeq.compiler.kernels.softmax import ROWS, SoftmaxSpec
+from edgeq.compiler.kernels.softmax_power import power, rounded, u32
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target
-from edgeq.integer.exp2 import FRACTION_BITS, LINEAR, QUADRATIC, T_MAX
+from edgeq.integer.exp2 import FRACTION_BITS
 
-
-def _u32(value: int, lanes: int) -> Expr:
-    return tir.broadcast(tir.const(value, "uint32"), lanes)
+_BYTE_BITS = 12  # of the output, at most, where 16-bit lanes do
 
 
 def _type(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
-def _rounded(value: Expr, shift: int, lanes: int) -> Expr:
-    """rshift of unsigned lanes."""
-    if shift == 0:
-        return value
-    return _op.shift_right(value + _u32(1 << (shift - 1), lanes), _u32(shift, lanes))
-
-
-def power(spec: SoftmaxSpec, isa: Isa, distance: Expr, lanes: int) -> Expr:
-    """e of exp2.py: 2^−t in Q(sum_bits), from the distance to the row's maximum (u32)."""
-    a = _rounded(tir.tirx.min(distance, _u32(spec.limit, lanes)), spec.pre_shift, lanes)
-    t = _rounded(a * _u32(spec.multiplier, lanes), spec.shift, lanes)
-    widest = (spec.limit + ((1 << spec.pre_shift) >> 1)) >> spec.pre_shift
-    if (widest * spec.multiplier + ((1 << spec.shift) >> 1)) >> spec.shift > T_MAX:
-        t = tir.tirx.min(t, _u32(T_MAX, lanes))
-    t = tir.bind(t)
-    octaves = _op.shift_right(t, _u32(FRACTION_BITS, lanes))
-    f = tir.bind(t & _u32((1 << FRACTION_BITS) - 1, lanes))
-    bend = _u32(LINEAR, lanes) - isa.product_q15(_u32(QUADRATIC, lanes), f, rounded=False)
-    g = _u32(1 << FRACTION_BITS, lanes) - isa.product_q15(f, bend, rounded=True)
-    # One bit more, so that rounding after the shift is the same for every number of octaves, 0 included.
-    doubled = _op.shift_left(g, _u32(spec.sum_bits - FRACTION_BITS + 1, lanes))
-    return tir.bind(_rounded(_op.shift_right(doubled, octaves), 1, lanes))
-
-
 @dataclass(frozen=True)
 class _Row:
-    """How a row is walked: registers where both sides are contiguous, else single elements."""
+    """One row of the input: where it starts, and how it is walked."""
 
     spec: SoftmaxSpec
     isa: Isa
+    buffers: dict[str, Expr]
+    x: Expr
+    mask: Expr | None
 
     @property
     def lanes(self) -> int:
         """s32 lanes of a step."""
-        return self.isa.lanes if (self.spec.x_step, self.spec.y_step) == (1, 1) and self.spec.length > 1 else 1
+        return self.isa.lanes if self.spec.vectorised else 1
 
-    def loop(self, lanes: int, body: Callable[[Expr, int], None]) -> None:
-        """body(first element, valid lanes) over the row."""
-        full, rest = divmod(self.spec.length, lanes)
-        if full:
-            with T.serial(0, full) as v:
-                body(tir.bind(v * lanes), lanes)
-        if rest:
-            body(tir.const(full * lanes), rest)
+    def element(self, start: Expr) -> Expr:
+        """s32 lanes."""
+        value = tir.vload(self.buffers["x"], self.x + start * self.spec.x_step, self.lanes)
+        return tir.cast(_type("int32", self.lanes), value)
 
-    def inside(self, valid: int, value: Expr, other: Expr) -> Expr:
-        """`value` in the first `valid` lanes, `other` behind."""
-        lanes = lanes_of(value)
-        if valid >= lanes:
-            return value
-        return tir.tirx.Select(tir.tirx.Ramp(tir.const(0), tir.const(1), lanes) < tir.broadcast(tir.const(valid), lanes),
-                               value, other)  # fmt: skip
+    def taking_part(self, start: Expr, valid: int, value: Expr, other: Expr) -> Expr:
+        """`value` in lanes of the row that the mask lets through, `other` elsewhere."""
+        mask, lanes = self.spec.mask, self.lanes
+        if mask is not None and self.mask is not None:
+            if lanes > 1 and mask.step == 1:
+                seen = tir.cast(f"int32x{lanes}", tir.vload(self.buffers["mask"], self.mask + start, lanes))
+            else:
+                seen = tir.cast("int32", tir.load(self.buffers["mask"], self.mask + start * mask.step))
+                seen = tir.broadcast(tir.bind(seen), lanes)
+            value = tir.tirx.Select(seen != tir.broadcast(tir.const(mask.zero), lanes), value, other)
+        if valid < lanes:
+            inside = tir.tirx.Ramp(tir.const(0), tir.const(1), lanes) < tir.broadcast(tir.const(valid), lanes)
+            value = tir.tirx.Select(inside, value, other)
+        return value
+
+
+def _walk(spec: SoftmaxSpec, lanes: int, body: Callable[[Expr, int], None]) -> None:
+    """body(first element, valid lanes) over a row."""
+    full, rest = divmod(spec.length, lanes)
+    if full:
+        with T.serial(0, full) as v:
+            body(tir.bind(v * lanes), lanes)
+    if rest:
+        body(tir.const(full * lanes), rest)
 
 
 def softmax(spec: SoftmaxSpec, target: Target) -> Expr:
     """The PrimFunc of a softmax."""
-    nest, pitch = spec.nest, spec.row_elements(target)
-    reach = [nest.extent(k) + (spec.length - 1) * step for k, step in enumerate((spec.x_step, spec.y_step))]
-    parameters = [("x", spec.x_dtype, reach[0]), ("scratch", "uint16", spec.scratch_bytes(target) // 2), ("y", spec.dtype, reach[1])]
-    sums = ROWS * pitch  # behind the rows: two words for each sum
-    row, (x_row, y_row) = _Row(spec, isa_of(target)), (s[-1] for s in nest.strides)
-    with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, (x, scratch, y)):
+    nest, pitch, isa = spec.nest, spec.row_elements(target), isa_of(target)
+    x_row, *mask_row, y_row = (s[-1] for s in nest.strides)
+    parameters = _parameters(spec, target)
+    sums = ROWS * pitch  # in scratch behind the rows: two words for each sum
+    with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, pointers):
+        buffers = dict(zip([p[0] for p in parameters], pointers, strict=True))
+        scratch = buffers["scratch"]
 
         def one(offsets: Sequence[Expr], first: Expr) -> None:
             count = loops.block_rows(nest.inner, ROWS, first)
             with T.serial(0, count) as r:
-                base = tir.bind(offsets[0] + r * x_row)
-                largest = _maximum(row, x, base)
-                total = _powers(row, x, base, largest, scratch, tir.bind(r * pitch))
+                mask = tir.bind(offsets[1] + r * mask_row[0]) if spec.mask else None
+                row = _Row(spec, isa, buffers, tir.bind(offsets[0] + r * x_row), mask)
+                total = _powers(row, _maximum(row), scratch, tir.bind(r * pitch))
                 tir.vstore(scratch, sums + 2 * r, tir.reinterpret("uint16x2", total), 2)
             with T.serial(0, count) as r:
                 scale = _reciprocal(spec, tir.bind(tir.reinterpret("uint32", tir.vload(scratch, sums + 2 * r, 2))))
-                _store(row, scratch, tir.bind(r * pitch), scale, y, tir.bind(offsets[1] + r * y_row))
+                _store(spec, isa, buffers, tir.bind(r * pitch), scale, tir.bind(offsets[-1] + r * y_row))
 
         loops.each_block(spec.blocks, spec.split(), t0, t1, one)
     return out[0]
 
 
-def _element(spec: SoftmaxSpec, x: Expr, base: Expr, start: Expr, lanes: int) -> Expr:
-    """s32 lanes of the row."""
-    return tir.cast(_type("int32", lanes), tir.vload(x, base + start * spec.x_step, lanes))
+def _parameters(spec: SoftmaxSpec, target: Target) -> list[tuple[str, str, int]]:
+    steps = [spec.x_step, *([spec.mask.step] if spec.mask else []), spec.y_step]
+    reach = [spec.nest.extent(k) + (spec.length - 1) * step for k, step in enumerate(steps)]
+    mask = [("mask", spec.mask.dtype, reach[1])] if spec.mask else []
+    scratch = ("scratch", "uint16", spec.scratch_bytes(target) // 2)
+    return [("x", spec.x_dtype, reach[0]), *mask, scratch, ("y", spec.dtype, reach[-1])]
 
 
 def _folded(state: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr:
@@ -123,63 +118,63 @@ def _folded(state: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> E
     return tir.bind(value)
 
 
-def _maximum(row: _Row, x: Expr, base: Expr) -> Expr:
-    """The row's largest element, s32."""
-    spec, lanes = row.spec, row.lanes
+def _maximum(row: _Row) -> Expr:
+    """The row's largest element that takes part, s32."""
+    lanes = row.lanes
     state = tir.alloc(lanes, "int32")
-    first = tir.bind(tir.broadcast(tir.cast("int32", tir.load(x, base)), lanes))
-    tir.vstore(state, 0, first, lanes)
+    least = tir.broadcast(tir.const(DTYPE_RANGE["s32"][0]), lanes)
+    tir.vstore(state, 0, least, lanes)
 
     def body(start: Expr, valid: int) -> None:
-        value = _element(spec, x, base, start, lanes)
-        if valid < lanes:
-            value = row.inside(valid, value, first)
+        value = row.taking_part(start, valid, row.element(start), least)
         tir.vstore(state, 0, tir.tirx.max(tir.vload(state, 0, lanes), value), lanes)
 
-    row.loop(lanes, body)
+    _walk(row.spec, lanes, body)
     return _folded(state, lanes, tir.tirx.max)
 
 
-def _powers(row: _Row, x: Expr, base: Expr, largest: Expr, scratch: Expr, place: Expr) -> Expr:
+def _powers(row: _Row, largest: Expr, scratch: Expr, place: Expr) -> Expr:
     """Writes v of every element to the scratch row; the sum of e, u32."""
-    spec, lanes = row.spec, row.lanes
+    constants, lanes = row.spec.constants, row.lanes
     state = tir.alloc(lanes, "uint32")
-    tir.vstore(state, 0, _u32(0, lanes), lanes)
-    spare = spec.sum_bits - FRACTION_BITS
+    tir.vstore(state, 0, u32(0, lanes), lanes)
     unsigned, half = _type("uint32", lanes), _type("uint16", lanes)
     top = tir.bind(tir.broadcast(tir.reinterpret("uint32", largest), lanes))
 
     def body(start: Expr, valid: int) -> None:
         # Modulo 2^32 the difference is exact for every pair of s32.
-        distance = top - tir.reinterpret(unsigned, _element(spec, x, base, start, lanes))
-        e = power(spec, row.isa, distance, lanes)
-        tir.vstore(scratch, place + start, tir.cast(half, _rounded(e, spare, lanes)), lanes)
-        counted = row.inside(valid, e, _u32(0, lanes)) if valid < lanes else e
-        tir.vstore(state, 0, tir.vload(state, 0, lanes) + counted, lanes)
+        e = power(constants, row.isa, top - tir.reinterpret(unsigned, row.element(start)), lanes)
+        e = tir.bind(row.taking_part(start, valid, e, u32(0, lanes)))
+        tir.vstore(scratch, place + start, tir.cast(half, rounded(e, constants.sum_bits - FRACTION_BITS, lanes)), lanes)
+        tir.vstore(state, 0, tir.vload(state, 0, lanes) + e, lanes)
 
-    row.loop(lanes, body)
+    _walk(row.spec, lanes, body)
     return _folded(state, lanes, lambda a, b: a + b)
 
 
 def _reciprocal(spec: SoftmaxSpec, total: Expr) -> tuple[Expr, Expr]:
     """(r, s): y = rshift(v · r, s), both u32."""
     one = tir.const(1, "uint32")
+    if spec.mask is not None:
+        total = tir.bind(tir.tirx.max(total, tir.const(2**15, "uint32")))
     leading = tir.cast("uint32", _op.clz(tir.reinterpret("int32", total)))
     z = tir.bind(tir.const(16, "uint32") - leading)
     half = _op.shift_right(_op.shift_left(one, z), one)
     m = tir.bind(_op.shift_right(total + half, z))
     r = _op.truncdiv(tir.const(2**30, "uint32"), m)
-    s = tir.bind(z + tir.const(45 - spec.sum_bits - spec.out_bits, "uint32"))
+    s = tir.bind(z + tir.const(45 - spec.constants.sum_bits - spec.constants.out_bits, "uint32"))
     most = tir.const(31, "uint32")
     excess = tir.tirx.max(s, most) - most
     return tir.bind(_op.shift_right(r, excess)), tir.bind(tir.tirx.min(s, most))
 
 
-def _store(row: _Row, scratch: Expr, place: Expr, scale: tuple[Expr, Expr], y: Expr, base: Expr) -> None:
+def _store(
+    spec: SoftmaxSpec, isa: Isa, buffers: dict[str, Expr], place: Expr, scale: tuple[Expr, Expr], base: Expr
+) -> None:
     """clamp(zero point + rshift(v · r, s)) of every element."""
-    spec = row.spec
-    wide = spec.out_bits <= 13 and row.lanes > 1
-    lanes = 2 * row.lanes if wide else row.lanes
+    y = buffers["y"]
+    wide = spec.constants.out_bits <= _BYTE_BITS and spec.dtype != "s16" and spec.vectorised
+    lanes = (2 if wide else 1) * isa.lanes if spec.vectorised else 1
     number = "int16" if wide else "int32"
     scaled = _scale16(scale, lanes) if wide else _scale32(scale, lanes)
 
@@ -187,8 +182,9 @@ def _store(row: _Row, scratch: Expr, place: Expr, scale: tuple[Expr, Expr], y: E
         return tir.broadcast(tir.const(value, number), lanes)
 
     def body(start: Expr, valid: int) -> None:
-        # In 16 bits the value is at most 2^13 and the zero point a byte's.
-        moved = tir.reinterpret(_type(number, lanes), scaled(tir.vload(scratch, place + start, lanes))) + constant(spec.zero_point)
+        # In 16 bits the value is at most 2^12 and the zero point a byte.
+        value = tir.reinterpret(_type(number, lanes), scaled(tir.vload(buffers["scratch"], place + start, lanes)))
+        moved = value + constant(spec.zero_point)
         clamped = tir.tirx.max(tir.tirx.min(moved, constant(spec.high)), constant(spec.low))
         stored = tir.cast(_type(TVM_DTYPE[spec.dtype], lanes), clamped)
         if lanes == 1:
@@ -196,7 +192,7 @@ def _store(row: _Row, scratch: Expr, place: Expr, scale: tuple[Expr, Expr], y: E
         else:
             store_lanes(y, base + start, stored, valid)
 
-    row.loop(lanes, body)
+    _walk(spec, lanes, body)
 
 
 def _scale32(scale: tuple[Expr, Expr], lanes: int) -> Callable[[Expr], Expr]:
@@ -209,18 +205,17 @@ def _scale32(scale: tuple[Expr, Expr], lanes: int) -> Callable[[Expr], Expr]:
 def _scale16(scale: tuple[Expr, Expr], lanes: int) -> Callable[[Expr], Expr]:
     """The same in u16 lanes: s >= 17, so the rounding constant and the shift lie in the product's upper half.
 
-    S >= 2^sum_bits, hence z >= sum_bits − 15 and s >= 30 − out_bits.
+    The largest element has e >= 2^(sum_bits − 1), hence z >= sum_bits − 16 and s >= 29 − out_bits. Only a row that is
+    masked away has a smaller s; there v is 0, and 17 does as well.
     """
     one = tir.const(1, "uint32")
-    s = tir.bind(scale[1] - tir.const(16, "uint32"))
+    s = tir.bind(tir.tirx.max(scale[1], tir.const(17, "uint32")) - tir.const(16, "uint32"))
     half = _op.shift_right(_op.shift_left(one, s), one)
-    r, rounding, count = (
-        tir.hold(tir.broadcast(tir.cast("uint16", value), lanes)) for value in (scale[0], half, s)
-    )
+    r, rounding, count = (tir.hold(tir.broadcast(tir.cast("uint16", value), lanes)) for value in (scale[0], half, s))
     wide = f"uint32x{lanes}"
 
     def scaled(v: Expr) -> Expr:
-        product = _op.shift_right(tir.cast(wide, v) * tir.cast(wide, r), _u32(16, lanes))
+        product = _op.shift_right(tir.cast(wide, v) * tir.cast(wide, r), u32(16, lanes))
         return _op.shift_right(tir.cast(f"uint16x{lanes}", product) + rounding, count)
 
     return scaled

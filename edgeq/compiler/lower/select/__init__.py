@@ -9,11 +9,14 @@ from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select import (
     convolution,
     elementwise,
+    embedding,
     matmul,
     movement,
+    normalization,
     pooling,
     reduction,
     resize,
+    shift_gelu,
     softmax,
 )
 
@@ -23,10 +26,13 @@ Handler = Callable[[Lowering, Group], None]
 HANDLERS: dict[str, Handler] = {
     **convolution.HANDLERS,
     **elementwise.HANDLERS,
+    **embedding.HANDLERS,
     **matmul.HANDLERS,
     **movement.HANDLERS,
+    **normalization.HANDLERS,
     **pooling.HANDLERS,
     **reduction.HANDLERS,
     **resize.HANDLERS,
+    **shift_gelu.HANDLERS,
     **softmax.HANDLERS,
 }

@@ -1,4 +1,4 @@
-"""Softmax in the `exp2` form."""
+"""Softmax and Shiftmax, masked or not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer
 from edgeq.compiler.lower.select.elementwise import clamp
 from edgeq.integer.exp2 import SoftmaxConstants
+from edgeq.integer.shift_exp import ShiftmaxConstants
+
+_CONSTANTS = {
+    "Softmax": SoftmaxConstants,
+    "MaskedSoftmax": SoftmaxConstants,
+    "Shiftmax": ShiftmaxConstants,
+    "MaskedShiftmax": ShiftmaxConstants,
+}
 
 
 def lower_softmax(ctx: Lowering, group: Group) -> None:
@@ -18,7 +26,12 @@ def lower_softmax(ctx: Lowering, group: Group) -> None:
     node = group.main
     source = ctx.view(node.inputs[0], node)
     out = ctx.output(group.output, source)
-    constants = SoftmaxConstants(**{f.name: integer(node, f.name) for f in fields(SoftmaxConstants)})
+    kind = _CONSTANTS[group.op]
+    constants = kind(**{f.name: integer(node, f.name) for f in fields(kind)})
+    views, seen = {"x": source, "y": out}, None
+    if group.op.startswith("Masked"):
+        mask = ctx.view(node.inputs[1], node).broadcast_to(source.shape)
+        views["mask"], seen = mask, (mask.strides, mask.dtype, mask.bias)
     spec = SoftmaxSpec.of(
         source.shape,
         integer(node, "axis", -1),
@@ -27,9 +40,10 @@ def lower_softmax(ctx: Lowering, group: Group) -> None:
         source.dtype,
         out.dtype,
         constants,
+        mask=seen,
         **clamp(group, out),
     )
-    ctx.step(spec, {"x": source, "y": out})
+    ctx.step(spec, views)
 
 
-HANDLERS: dict[str, Any] = {"Softmax": lower_softmax}
+HANDLERS: dict[str, Any] = dict.fromkeys(_CONSTANTS, lower_softmax)
