@@ -59,7 +59,9 @@ class X86(Isa):
                 f"uint32x{lanes}", self.multiply_high16(tir.reinterpret(halves, a), tir.reinterpret(halves, b))
             )
         name = {8: "llvm.x86.avx2.pmulhu.w", 16: "llvm.x86.avx512.pmulhu.w.512"}[lanes]
-        return tir.reinterpret(f"uint32x{lanes}", tir.intrin(halves, name, tir.reinterpret(halves, a + a), tir.reinterpret(halves, b)))
+        return tir.reinterpret(
+            f"uint32x{lanes}", tir.intrin(halves, name, tir.reinterpret(halves, a + a), tir.reinterpret(halves, b))
+        )
 
     def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
         # `single` clamped the accumulator, so its result lies near the output's range: no saturation needed.

@@ -65,9 +65,7 @@ def each_row(
             body(offsets, block)
 
 
-def each_block(
-    blocks: Nest, split: Split, t0: Expr, t1: Expr, body: Callable[[Sequence[Expr], Expr], None]
-) -> None:
+def each_block(blocks: Nest, split: Split, t0: Expr, t1: Expr, body: Callable[[Sequence[Expr], Expr], None]) -> None:
     """Calls body(offset of each operand, number of the block in its dimension) for every block of `Nest.blocked`."""
     number = (*([0] * (len(blocks.shape) - 2)), 1, 0)
     numbered = Nest(blocks.shape, (*blocks.strides, number))

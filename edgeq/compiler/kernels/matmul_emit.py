@@ -188,7 +188,9 @@ class _MatMul:
         lanes, zero = _STAGE_LANES, self.spec.a_zero_point
         for row in range(rows):
             with T.serial(0, -(-self.spec.k // lanes)) as v:
-                value = tir.cast(f"int16x{lanes}", tir.vload(self.buffers["a"], source + row * self.spec.a_m + v * lanes, lanes))
+                value = tir.cast(
+                    f"int16x{lanes}", tir.vload(self.buffers["a"], source + row * self.spec.a_m + v * lanes, lanes)
+                )
                 if zero:
                     value = value - self.isa.splat(zero, "int16", lanes)
                 tir.vstore(self.scratch, place + row * step + v * lanes, value, lanes)
