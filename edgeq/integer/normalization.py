@@ -108,8 +108,8 @@ def norm_constants(
         out_scale: real units per step of the output.
 
     Raises:
-        CompileError: a parameter is not finite, a scale not positive, the row too long, epsilon too large against the
-            input's scale, gamma or beta too large against the output's.
+        CompileError: a parameter is not finite, a scale not positive, epsilon negative, the row too long, gamma or beta
+            too large against the output's scale.
     """
     factors = np.asarray(gamma, dtype=np.float64)
     summands = np.zeros_like(factors) if beta is None else np.asarray(beta, dtype=np.float64)
@@ -120,6 +120,8 @@ def norm_constants(
         raise CompileError("a normalisation has parameters that are not finite", hint="check the trained model")
     if not (math.isfinite(scale) and scale > 0 and math.isfinite(out_scale) and out_scale > 0):
         raise CompileError("a normalisation has no usable scales", why=f"they are {scale} and {out_scale}")
+    steps, quiet = _epsilon_steps(epsilon, length, scale)
+    factors = factors * quiet
     row_bits, fraction_bits = widths(length)
     most = factor_bound(length, row_bits, fraction_bits)
     for shift in range(30, -1, -1):
@@ -129,7 +131,7 @@ def norm_constants(
             return NormConstants(
                 g.astype(np.int32),
                 b.astype(np.int32),
-                _epsilon_steps(epsilon, length, scale),
+                steps,
                 row_bits,
                 fraction_bits,
                 shift,
@@ -141,17 +143,18 @@ def norm_constants(
     )
 
 
-def _epsilon_steps(epsilon: float, length: int, scale: float) -> int:
+def _epsilon_steps(epsilon: float, length: int, scale: float) -> tuple[int, float]:
+    """(epsilon of the op, what γ is multiplied with).
+
+    An input so quiet that ε in its steps leaves 2^61 (a dead tensor): the deviation is √ε whatever x is, so the limit
+    stands in for it and γ makes up for the difference; x̂ is then off by at most n³·2^−46.
+    """
     if not (math.isfinite(epsilon) and epsilon >= 0):
         raise CompileError("a normalisation's epsilon must be a number >= 0", why=f"it is {epsilon}")
-    steps = epsilon / scale / scale * length * length
-    if steps > MAX_EPSILON:
-        raise CompileError(
-            "epsilon of a normalisation dwarfs its input",
-            why=f"epsilon {epsilon} against an input step of {scale}",
-            hint="the input may be dead: look for it in the calibration report",
-        )
-    return round(steps)
+    deviation = math.sqrt(epsilon) * length / scale
+    if deviation <= math.sqrt(MAX_EPSILON):
+        return min(round(deviation * deviation), MAX_EPSILON), 1.0
+    return MAX_EPSILON, math.sqrt(MAX_EPSILON) / deviation
 
 
 def inverse_deviation(variance: IntArray, length: int, row_bits: int) -> IntArray:

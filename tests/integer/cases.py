@@ -288,7 +288,7 @@ def _norm(m: Maker, op: str) -> Case:
     rng = m.choice.rng()
     gamma, beta = rng.normal(1, 1, shape[-1]), rng.normal(0, m.pick(0, 1, 30), shape[-1])
     scale, out_scale = (2.0 ** (m.number(-80, 20) / 10) for _ in range(2))
-    epsilon = m.pick(0.0, 1e-12, 1e-5, 1.0, 1e6)
+    epsilon = m.pick(0.0, 1e-12, 1e-5, 1.0, 1e9)
     c = norm_constants(gamma, beta if op == "LayerNorm" else None, epsilon, scale, out_scale)
     inputs = [c.gamma, c.beta] if op == "LayerNorm" else [c.gamma]
     extra = {} if op == "LayerNorm" else {"x_zero_point": m.zero_point(dtype)}
