@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from edgeq.compiler.lower.fuse import group_nodes
 
@@ -71,3 +72,28 @@ def test_per_channel_tables_and_sums_with_themselves_stay_apart():
     add = node("Add", [lut.outputs[0], lut.outputs[0]], "add")
     graph = graph_of([*conv, lut, add], [x], [add.outputs[0]])
     assert ops(graph) == [("Conv", "RequantizeNarrow"), ("Lut",), ("Add",)]
+
+
+@pytest.mark.parametrize(
+    ("op", "scales", "together"),
+    [
+        ("Conv", (1, 4, 1, 1), True),
+        ("Conv", (1,), True),
+        ("Conv", (6,), False),
+        ("Conv", (4, 1, 6), False),
+        ("Gemm", (6,), True),
+        ("Gemm", (1, 4, 1, 1), False),
+        ("SumPool", (6, 6), True),
+        ("SumPool", (1, 4, 1, 1), True),
+        ("SumPool", (4, 6, 6), False),
+        ("Mul", (4, 6, 6), True),
+    ],
+)
+def test_multipliers_that_a_kernel_cannot_walk_stay_apart(op: str, scales: tuple[int, ...], together: bool):
+    """The shape of multipliers and shifts together decides."""
+    x = value("x")
+    acc = node(op, [x], "acc", INT32)
+    constants = [constant("m", np.ones(scales, np.int32)), constant("s", np.ones(1, np.int32))]
+    requantize = node("Requantize", [acc.outputs[0], *constants], "q")
+    graph = graph_of([acc, requantize], [x], [requantize.outputs[0]])
+    assert ops(graph) == ([(op, "Requantize")] if together else [(op,), ("Requantize",)])

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 ACCUMULATING = {
     "Conv", "ConvS16", "ConvTranspose", "Gemm", "GemmS16", "MatMul", "Mul", "SumPool", "ReduceSum",
 }  # fmt: skip
 REQUANTIZE = {"Requantize", "RequantizeNarrow"}
+# The axis of their accumulators that kernels can scale entry by entry; the others scale any.
+SCALED_AXIS = {"Conv": 1, "ConvS16": 1, "ConvTranspose": 1, "Gemm": -1, "GemmS16": -1, "MatMul": -1}
 # Families whose kernels take a whole Epilogue; the others fuse the requantize only.
 WHOLE_EPILOGUE = {"Conv", "ConvS16", "Gemm", "GemmS16"}
 
@@ -98,11 +101,30 @@ def _start(node: ir.Node) -> Group:
     follower = sole_consumer(node.outputs[0])
     if follower is None or not is_edgeq(follower) or follower.op_type not in REQUANTIZE:
         return group
+    if follower.inputs[0] is not node.outputs[0] or not _scales_fit(node, follower):
+        return group
     group.requantize = follower
     group.nodes.append(follower)
     if node.op_type in WHOLE_EPILOGUE:
         _take_table(group)
     return group
+
+
+def scale_shape(requantize: ir.Node) -> tuple[int, ...]:
+    """The shape that a requantize's multipliers and shifts broadcast to together, with the accumulators' rank."""
+    acc, *scales = (tuple(int(n) for n in value.shape) for value in requantize.inputs)
+    shape = np.broadcast_shapes(*scales)
+    return (1,) * (len(acc) - len(shape)) + shape
+
+
+def _scales_fit(node: ir.Node, requantize: ir.Node) -> bool:
+    """Whether the node's kernel can requantize with these constants."""
+    shape = scale_shape(requantize)
+    varied = {axis for axis, n in enumerate(shape) if n > 1}
+    if node.op_type == "SumPool":
+        return 1 not in varied or len(varied) == 1
+    axis = SCALED_AXIS.get(node.op_type)
+    return axis is None or varied <= {axis % len(shape)}
 
 
 def _take_table(group: Group) -> None:

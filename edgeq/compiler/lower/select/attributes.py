@@ -31,11 +31,9 @@ def text(node: ir.Node, name: str, default: str) -> str:
 
 
 def requantize_constants(node: ir.Node) -> dict[str, np.ndarray]:
-    """`multiplier` and `shift` of a requantize node as flat int32 arrays."""
-    return {
-        "multiplier": constant_of(node.inputs[1], node).reshape(-1).astype(np.int32),
-        "shift": constant_of(node.inputs[2], node).reshape(-1).astype(np.int32),
-    }
+    """`multiplier` and `shift` of a requantize node as flat int32 arrays of one length."""
+    pair = np.broadcast_arrays(*(constant_of(value, node) for value in node.inputs[1:3]))
+    return {key: array.reshape(-1).astype(np.int32) for key, array in zip(("multiplier", "shift"), pair, strict=True)}
 
 
 def stored_epilogue(ctx: Lowering, group: Group, out: View) -> tuple[Epilogue, dict[str, np.ndarray], dict[str, View]]:

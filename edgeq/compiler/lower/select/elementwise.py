@@ -11,7 +11,7 @@ from edgeq.compiler.kernels.div import DivSpec
 from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
 from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
 from edgeq.compiler.lower.context import Lowering, constant_of, shape_of
-from edgeq.compiler.lower.fuse import Group
+from edgeq.compiler.lower.fuse import Group, scale_shape
 from edgeq.compiler.lower.select.attributes import integer, stored_epilogue, stored_table
 from edgeq.compiler.program import View, row_major
 
@@ -98,8 +98,9 @@ def scale_strides(group: Group, shape: tuple[int, ...]) -> tuple[int, ...]:
     node = group.requantize
     if node is None:
         return (0,) * len(shape)
-    own = constant_of(node.inputs[1], node).shape
-    return View(0, "s32", own, row_major(own)).broadcast_to(shape).strides
+    own = scale_shape(node)
+    strides = View(0, "s32", own, row_major(own)).broadcast_to(shape).strides
+    return tuple(stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True))
 
 
 def lower_mul(ctx: Lowering, group: Group) -> None:
