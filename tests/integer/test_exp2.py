@@ -71,3 +71,12 @@ def test_limits_are_refused() -> None:
         softmax_constants(1e-12, 10, 8)
     with pytest.raises(CompileError, match=r"too many elements for 32-bit sums[\s\S]*32769"):
         softmax_constants(0.1, MAX_LENGTH + 1, 8)
+
+
+@pytest.mark.parametrize(("length", "mass"), [(128, 1.0), (197, 0.77), (512, 2.0), (600, 0.0)])
+def test_mass_of_flat_rows_in_8_bits_is_what_the_page_says(length: int, mass: float) -> None:
+    found = [
+        softmax_rows(np.zeros((1, length), np.int8), softmax_constants(0.1, length, b)).sum() / 2**b for b in (8, 15)
+    ]
+    assert abs(found[0] - mass) < 0.005
+    assert abs(found[1] - 1) < 0.02
