@@ -1,4 +1,4 @@
-"""Every float op that the quantizer knows, in 8 and in 16 bits, down to machine code: the reference's bits on every target."""
+"""Every float op that the quantizer knows, in 8 and 16 bits, down to machine code: the reference's bits everywhere."""
 
 from __future__ import annotations
 
