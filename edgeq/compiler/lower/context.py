@@ -33,6 +33,11 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     return tuple(int(d) for d in value.shape)
 
 
+def is_matrix(view: View) -> bool:
+    """Whether a rank-4 value is a batch of matrices, rows contiguous in memory (attention), and no channels-last image."""
+    return view.shape[3] > 1 and view.strides[3] == 1 and view.strides[1] != 1
+
+
 def graph_dtype(value: ir.Value) -> DType:
     """The value's dtype as the graph has it."""
     dtype = GRAPH_DTYPES.get(value.dtype) if value.dtype is not None else None
@@ -114,10 +119,11 @@ class Lowering:
         count = int(np.prod(shape, dtype=np.int64))
         return View(self.buffer(name, count * DTYPE_BYTES[dtype]), dtype, shape, strides, bias=bias)
 
-    def output(self, value: ir.Value, like: View | None = None) -> View:
+    def output(self, value: ir.Value, like: View | None = None, order: tuple[int, ...] | None = None) -> View:
         """Where a kernel writes this value: its own buffer, its slice of a concatenation, or the graph's output.
 
-        `like` gives the axis order of values that aren't images (results follow their first operand).
+        `like` gives the axis order of values that aren't images (results follow their first operand); `order` is for
+        kernels that know better.
         """
         if value in self.views:
             return self.views[value]
@@ -127,7 +133,7 @@ class Lowering:
         elif any(self.placement.halo.get(value, ())):
             view = self._allocate_halo(value)
         else:
-            view = self._allocate_plain(value, like)
+            view = self._allocate_plain(value, like, order)
         self.views[value] = view
         return view
 
@@ -143,13 +149,14 @@ class Lowering:
         yield same
         self.copy(same, out)
 
-    def _allocate_plain(self, value: ir.Value, like: View | None) -> View:
+    def _allocate_plain(self, value: ir.Value, like: View | None, order: tuple[int, ...] | None) -> View:
         shape = shape_of(value)
         dtype, bias = self.stored(value)
-        plain = tuple(range(len(shape)))
-        order = NHWC if len(shape) == 4 else plain
-        if like is not None and len(shape) != 4 and len(like.shape) == len(shape):
-            order = tuple(sorted(plain, key=lambda a: (-like.strides[a] if like.shape[a] != 1 else 0, a)))
+        if order is None:
+            plain = tuple(range(len(shape)))
+            order = NHWC if len(shape) == 4 else plain
+            if like is not None and len(like.shape) == len(shape) and (len(shape) != 4 or is_matrix(like)):
+                order = tuple(sorted(plain, key=lambda a: (-like.strides[a] if like.shape[a] != 1 else 0, a)))
         view = self.allocate(value.name or "value", shape, dtype, bias, order)
         if value.is_graph_output() and not value.uses() and view.dense:
             # Nobody but the caller reads it: write it as the caller wants it.

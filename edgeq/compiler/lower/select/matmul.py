@@ -8,8 +8,8 @@ import onnx_ir as ir
 from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
-from edgeq.compiler.lower.fuse import Group
-from edgeq.compiler.lower.select.attributes import integer, lowest_weight, rows_image, stored_epilogue
+from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
+from edgeq.compiler.lower.select.attributes import integer, ints, lowest_weight, rows_image, stored_epilogue
 from edgeq.compiler.program import View
 
 
@@ -24,7 +24,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
     if x is None:
         source = ctx.row_major(value)
         x = rows_image(source)
-    out = ctx.output(group.output)
+    out = ctx.output(group.output, order=result_order(group))
     y = rows_image(out)
     if y is None:
         # A slice of a concatenation without even rows: compute densely, then copy.
@@ -63,7 +63,7 @@ def lower_matmul(ctx: Lowering, group: Group) -> None:
     """Product of two computed tensors, batch axes broadcast; copies only what has no contiguous rows."""
     node = group.main
     a, b = (_with_rows(ctx, value, node, either) for value, either in zip(node.inputs[:2], (False, True), strict=True))
-    result = ctx.output(group.output)
+    result = ctx.output(group.output, order=result_order(group))
     out = result
     if out.shape[-1] > 1 and out.strides[-1] != 1:
         out = ctx.allocate(f"{group.output.name} rows", out.shape, out.dtype, out.bias, tuple(range(len(out.shape))))
@@ -85,6 +85,16 @@ def lower_matmul(ctx: Lowering, group: Group) -> None:
     ctx.step(spec, {"a": a, "b": b, "y": out}, constants, macs=out.elements * a.shape[-1])
     if out is not result:
         ctx.copy(out, result)
+
+
+def result_order(group: Group) -> tuple[int, ...]:
+    """Axis order of a product in memory: as the Transpose behind it wants it (heads back among the channels), else rows."""
+    plain = tuple(range(len(group.output.shape or ())))
+    follower = sole_consumer(group.output)
+    if follower is None or follower.op_type != "Transpose" or is_edgeq(follower):
+        return plain
+    axes = ints(follower, "perm", tuple(reversed(plain)))
+    return axes if axes and axes[-1] == plain[-1] else plain
 
 
 def _with_rows(ctx: Lowering, value: ir.Value | None, node: ir.Node, either: bool) -> View:
