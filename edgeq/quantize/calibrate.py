@@ -14,6 +14,7 @@ from edgeq.quantize.data import CalibrationData, from_arrays, random_data
 from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.observers import DEFAULT, get
 from edgeq.quantize.session import Session, input_specs, map_ordered, model_with_outputs
+from edgeq.quantize.tokens import find_tokens
 from edgeq.quantize.topology import Topology, embedding_table, name_of
 
 if TYPE_CHECKING:
@@ -103,9 +104,15 @@ def calibrate(
             _observe(statistics[name_of(layer.output)], name_of(layer.output), table, 0)
     session = Session(model_with_outputs(graph.model, inner), inner)
 
+    tokens = find_tokens(topology) if samples.calibrated else None
+
     def run(feeds: dict[str, Array]) -> dict[str, Array]:
         outputs = dict(zip(inner, session.run(feeds), strict=True))
-        return outputs | {name: feeds[name] for name in names if name in inputs}
+        values = outputs | {name: feeds[name] for name in names if name in inputs}
+        real = None if tokens is None else tokens.real(feeds)
+        if tokens is not None and real is not None:
+            values |= {name: np.compress(real, values[name], axis) for name, axis in tokens.axes.items()}
+        return values
 
     averages = {name: _ChannelMean() for name in _read_by_products(topology)} if samples.calibrated else {}
     for done, values in enumerate(map_ordered(run, samples.feeds(), threads), start=1):
