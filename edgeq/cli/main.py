@@ -27,6 +27,8 @@ COMMANDS = (
     "inspect",
     "verify",
     "compare",
+    "regress",
+    "report",
     "targets",
     "doctor",
 )

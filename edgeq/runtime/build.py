@@ -6,7 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from edgeq.artifact.tools import run_tool, zig
+from edgeq.artifact.tools import cross_compiler, run_tool, zig
 from edgeq.cache import cached_file, content_key
 from edgeq.errors import ToolError
 from edgeq.runtime.sources import runtime_root
@@ -47,11 +47,13 @@ def runner(arch: str) -> Path:
 def counter(arch: str) -> Path:
     """`edgeq-count` for `arch`: runs an artifact's steps between markers, for the plugin that counts instructions.
 
+    Made by the compiler that also makes artifacts, where there is one: another one's calls would count differently.
+
     Raises:
         ToolError: no cross compiler, or it failed.
     """
     sources = [*library_sources(), runtime_root() / "qemu" / "edgeq_count.c"]
-    return _build(f"edgeq-count-{arch}", _static_compiler(arch), _FLAGS, sources, ["-static", "-pthread", "-lm"])
+    return _build(f"edgeq-count-{arch}", cross_compiler(arch), _FLAGS, sources, ["-static", "-pthread", "-lm"])
 
 
 def count_plugin() -> Path:
