@@ -41,5 +41,5 @@ def command(artifact: str, against: str | None, data: str | None, repeat: int, t
         word = "faster" if ratio >= 1 else "slower"
         console.print(
             f"float in, float out: {units.duration(duel['artifact'])} against {units.duration(duel['onnxruntime'])} "
-            f"in ONNX Runtime: [bold]{max(ratio, 1 / ratio):.2f} × {word}[/]"
+            f"in ONNX Runtime; [bold]{max(ratio, 1 / ratio):.2f} × {word}[/], median of {duel['rounds']:.0f} rounds"
         )

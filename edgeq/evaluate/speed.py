@@ -15,8 +15,8 @@ from edgeq.evaluate.execute import first_sample
 from edgeq.evaluate.models import first_line
 
 Array = NDArray[Any]
-BURST_SECONDS = 0.02
-FEWEST_ROUNDS, MOST_ROUNDS = 7, 200
+BURST_SECONDS = 0.01
+FEWEST_ROUNDS, MOST_ROUNDS = 41, 200
 
 
 def race(
