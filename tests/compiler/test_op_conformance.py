@@ -19,6 +19,7 @@ TARGETS = ("x86-avx2", "x86-vnni", "arm", "arm-dotprod")
 NATIVE = [name for name in TARGETS if load_target(name).runs_here()]
 FOREIGN = [name for name in ("arm", "arm-dotprod") if name not in NATIVE]
 QUICK, FULL, BATCH = 3, 200, 50
+EMULATED_BATCH = 10  # the emulator's program takes 64 files: every input and output of every case is one
 
 
 @pytest.fixture(scope="module")
@@ -67,5 +68,5 @@ def test_native_sweep(op, target, tmp_path, builder):
 @pytest.mark.parametrize("target", FOREIGN)
 @pytest.mark.parametrize("op", CASES)
 def test_emulated_sweep(op, target, tmp_path, builder):
-    for start in range(2000, 2000 + FULL, BATCH):
-        conforms(op, range(start, start + BATCH), target, tmp_path / "op.edgeq", builder)
+    for start in range(2000, 2000 + FULL, EMULATED_BATCH):
+        conforms(op, range(start, start + EMULATED_BATCH), target, tmp_path / "op.edgeq", builder)
