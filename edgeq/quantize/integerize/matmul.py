@@ -50,10 +50,11 @@ def _emit_gemm(emitter: Emitter, layer: Layer, weights: Array) -> None:
 
 def _emit_product(emitter: Emitter, layer: Layer) -> None:
     """Both sides int8, per tensor; 16-bit probabilities stay what they are where the sum still fits 32 bits."""
-    a, b = emitter.read_s8(_input(layer, 0)), emitter.read_s8(_input(layer, 1))
-    depth = shape_of(_input(layer, 0))[-1]
-    if emitter.plan.quant(name_of(_input(layer, 0))) == PROBABILITY_S16 and depth * 2**15 * b.extent < 2**31:
-        a = emitter.read(_input(layer, 0))
+    left, depth = _input(layer, 0), shape_of(_input(layer, 0))[-1]
+    b = emitter.read_s8(_input(layer, 1))
+    fits = depth * 2**15 * b.extent < 2**31
+    wide = constant(left) is None and emitter.plan.quant(name_of(left)) == PROBABILITY_S16
+    a = emitter.read(left) if wide and fits else emitter.read_s8(left)
     acc = emitter.emit(
         layer, "MatMul", [a.value, b.value], a_zero_point=a.quant.zero_point, b_zero_point=b.quant.zero_point
     )
