@@ -103,6 +103,7 @@ def compile(
         UsageError: options that don't go together.
     """
     from edgeq import artifact
+    from edgeq.artifact.float_free import require as require_float_free
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
     from edgeq.files import atomic_path
 
@@ -122,11 +123,13 @@ def compile(
         with clock.stage("link"):
             sizes = artifact.write(compiled.image, compiled.objects, compiled.arch, scratch)
         with clock.stage("check"):
+            code = require_float_free(scratch)
             checked = _self_check(scratch, wanted, progress)
     from edgeq.evaluate.describe import compile_report
 
     report = compile_report(graph, compiled, sizes)
     report["checked"] = checked
+    report["float_free_instructions"] = code.instructions
     return CompileResult(path, wanted.name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
 
 

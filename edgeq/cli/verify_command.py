@@ -12,19 +12,24 @@ from edgeq.cli import common, units
 @click.command("verify", short_help="Check an artifact's hash and golden vectors.")
 @click.argument("artifact", type=click.Path())
 @click.option("--hash-only", is_flag=True, help="Don't run it: check digest and structure only.")
+@click.option("--float-free", is_flag=True, help="Also disassemble its code: no floating-point arithmetic in it.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
 @common.output_options
-def command(artifact: str, hash_only: bool, threads: int, as_json: bool) -> None:
+def command(artifact: str, hash_only: bool, float_free: bool, threads: int, as_json: bool) -> None:
     """Check ARTIFACT: its digest, its structure, and that its golden vectors come out bit by bit.
 
-    One for another processor runs under QEMU, if that is installed.
+    One for another processor runs under QEMU, if that is installed. With --float-free every instruction of its code is
+    looked at; docs/runtime.md lists what counts as floating point.
     """
+    from edgeq.artifact.float_free import require
     from edgeq.evaluate.execute import verify
 
     common.require_file(artifact, "artifact")
     found = verify(artifact, hash_only=hash_only, threads=threads)
+    code = require(artifact) if float_free else None
     if as_json:
-        common.print_json({"ok": True, **asdict(found)})
+        instructions = {"float_free": code.instructions} if code else {}
+        common.print_json({"ok": True, **asdict(found), **instructions})
         return
     console = common.stdout_console()
     facts = {
@@ -32,4 +37,6 @@ def command(artifact: str, hash_only: bool, threads: int, as_json: bool) -> None
         "structure": f"ok  {found.arch}, ABI {found.abi}, {found.steps} steps",
         "golden": "not run" if found.golden is None else f"ok  {found.golden} vectors, every output bit as recorded",
     }
+    if code:
+        facts["float-free"] = f"ok  none of {code.instructions} instructions computes with floats"
     common.show_facts(console, facts)

@@ -1,0 +1,170 @@
+"""Does an artifact's machine code compute with floating-point numbers? Every executable byte is disassembled.
+
+Vector registers serve integers and floats alike, and compilers move and shuffle integers with instructions that are
+named after floats (`movups`, `vpermilps`, `fmov`). So instructions are told apart by what they do to the bits:
+
+x86-64: every instruction with a vector or mask register must belong to one of these classes, anything else counts as
+floating point (also what this list doesn't know yet):
+
+- integer SIMD: names that begin with `p` or `vp` (not 3DNow!'s `pf…`), byte sums, Galois fields, AES, SHA;
+- moves, loads, stores, broadcasts, inserts, extracts, gathers, scatters, compress and expand;
+- shuffles, permutes, blends, alignments; bitwise logic; mask registers' own instructions; `vzeroupper`.
+
+All x87, MMX-float and 3DNow! instructions, conversions, comparisons, and reads or writes of the float control register
+are floating point.
+
+aarch64: names are systematic: `f…` and `bf…` (not the bit fields), `scvtf`, `ucvtf` and whatever else contains `cvt`
+are floating point; `fmov` and `fcsel`, which copy bits, are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.artifact import elf
+from edgeq.errors import ArtifactError, ToolError
+
+SHOWN = 4  # offenders that a message lists
+
+_X86_VECTOR = re.compile(r"\b(?:[xyz]?mm\d+|k[0-7]|st\(\d\))")
+_X86_INTEGER_SIMD = re.compile(r"v?p(?!f)\w+|vdbpsadbw|v?mpsadbw|vgf2p8\w+|gf2p8\w+|v?aes\w+|sha(1|256)\w+")
+_X86_MOVES = re.compile(
+    r"v?mov\w+|v?lddqu|v?maskmov\w+|v?broadcast\w+|v?insert\w+|v?extract\w+"
+    r"|v?(?:gather|scatter)(?:pf\d)?[dq]p[sd]|v?(?:compress|expand)p[sd]"
+)
+_X86_SHUFFLES = re.compile(
+    r"v?shuf[fi]?(?:p[sd]|32x4|64x2)|v?unpck[lh]p[sd]|v?perm\w+|v?blend\w+|valign[dq]|v?testp[sd]"
+)
+_X86_LOGIC = re.compile(r"v?(?:and|andn|or|xor)p[sd]|vzero(?:upper|all)")
+_X86_MASKS = re.compile(r"k(?:mov|and|andn|or|xor|xnor|not|unpck|shiftl|shiftr|add|test|ortest)\w+")
+_X86_ALLOWED = (_X86_INTEGER_SIMD, _X86_MOVES, _X86_SHUFFLES, _X86_LOGIC, _X86_MASKS)
+# Without a register operand that gives them away.
+_X86_FLOAT = re.compile(r"f\w+|wait|v?(?:ld|st)mxcsr|emms|pf\w+|pi2f\w+|v?cvt\w+")
+
+_ARM_MOVES = {"fmov", "fcsel"}
+_ARM_FLOAT = re.compile(r"f\w+|bf(?!i$|m$|c$|xil$)\w+|\w*cvt\w*")
+
+
+@dataclass(frozen=True)
+class FloatInstruction:
+    """One offender.
+
+    Attributes:
+        address: in the mapped artifact.
+        text: mnemonic and operands.
+    """
+
+    address: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.address:#x}: {self.text}"
+
+
+@dataclass(frozen=True)
+class FloatCheck:
+    """What was found.
+
+    Attributes:
+        instructions: disassembled.
+        found: floating-point instructions, in order.
+    """
+
+    instructions: int
+    found: tuple[FloatInstruction, ...]
+
+
+def is_float(arch: str, mnemonic: str, operands: str) -> bool:
+    """Whether one instruction computes with floats, by the classes of the module's text.
+
+    Args:
+        arch: x86_64 or aarch64.
+        mnemonic, operands: as Capstone prints them.
+    """
+    if arch == "aarch64":
+        return mnemonic not in _ARM_MOVES and _ARM_FLOAT.fullmatch(mnemonic) is not None
+    name = mnemonic.rpartition(" ")[2]  # without `rep`, `lock`
+    if _X86_FLOAT.fullmatch(name):
+        return True
+    vector = _X86_VECTOR.search(operands) is not None
+    return vector and not any(allowed.fullmatch(name) for allowed in _X86_ALLOWED)
+
+
+def check(path: str | Path) -> FloatCheck:
+    """Disassemble the executable segments of an artifact.
+
+    Args:
+        path: an artifact, or any shared object for x86-64 or aarch64.
+
+    Raises:
+        ArtifactError: it isn't an ELF file for one of the two, or a part of its code is no instruction.
+        ToolError: the disassembler is missing.
+    """
+    data = Path(path).read_bytes()
+    try:
+        headers = elf.parse(data)
+    except elf.ElfError as error:
+        raise ArtifactError("the code can't be checked", where=str(path), why=str(error)) from error
+    names = {number: name for name, number in elf.MACHINES.items()}
+    arch = names.get(headers.machine)
+    if arch is None:
+        raise ArtifactError("the code can't be checked", where=str(path), why=f"ELF machine {headers.machine}")
+    count, found = 0, []
+    for segment in headers.loads():
+        if not segment.flags & elf.PF_X:
+            continue
+        code = data[segment.offset : segment.offset + segment.filesz]
+        for address, mnemonic, operands in _disassemble(arch, code, segment.vaddr, str(path)):
+            count += 1
+            if is_float(arch, mnemonic, operands):
+                found.append(FloatInstruction(address, f"{mnemonic} {operands}".strip()))
+    return FloatCheck(count, tuple(found))
+
+
+def require(path: str | Path) -> FloatCheck:
+    """As `check`, but floating-point instructions are an error.
+
+    Raises:
+        ArtifactError: there are some; the message lists the first.
+    """
+    result = check(path)
+    if result.found:
+        more = "" if len(result.found) <= SHOWN else f", and {len(result.found) - SHOWN} more"
+        raise ArtifactError(
+            f"the code computes with floating-point numbers: {len(result.found)} instructions",
+            where=str(path),
+            why="; ".join(str(one) for one in result.found[:SHOWN]) + more,
+            hint="an artifact of an integer-only graph must not: please report the model and the target",
+        )
+    return result
+
+
+def _disassemble(arch: str, code: bytes, address: int, where: str) -> Iterator[tuple[int, str, str]]:
+    """(address, mnemonic, operands) of every instruction. A gap in the code is an error: nothing goes unseen."""
+    place = 0
+    for at, size, mnemonic, operands in _disassembler(arch).disasm_lite(code, address):
+        place = at - address + size
+        yield at, mnemonic, operands
+    if place < len(code):
+        raise ArtifactError(
+            "a part of the code is no instruction that the disassembler knows",
+            where=f"{where}, address {address + place:#x}",
+            why=f"the bytes are {code[place : place + 8].hex(' ')}",
+            hint="a newer Capstone may know it: pip install -U capstone",
+        )
+
+
+def _disassembler(arch: str) -> Any:
+    try:
+        import capstone
+    except ImportError as error:
+        raise ToolError(
+            "the float check needs the disassembler Capstone", why=str(error), hint="pip install capstone"
+        ) from error
+    if arch == "aarch64":
+        return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
