@@ -16,7 +16,6 @@ from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, constants_for, epilogues, extent, noise, strided, strides_for
 
-
 ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
 
 

@@ -23,7 +23,7 @@ def check(kind, shape, gap, x_dtype, dtype, epsilon, name, seed=0, splits=True, 
     """`gap` elements lie between rows; `form` of the rows: noise, quiet (near each other), constant, extreme."""
     rng = np.random.default_rng(seed)
     n, rows = shape[-1], int(np.prod(shape[:-1]))
-    strides = tuple((n + gap) * int(np.prod(shape[d + 1 : -1])) for d in range(len(shape) - 1)) + (1,)
+    strides = (*((n + gap) * int(np.prod(shape[d + 1 : -1])) for d in range(len(shape) - 1)), 1)
     gamma = rng.normal(1, 0.5, n)
     beta = rng.normal(0, 0.5, n) if kind == "layer" else None
     constants = norm_constants(gamma, beta, epsilon, 0.05, 0.05 if dtype != "s16" else 2e-4)

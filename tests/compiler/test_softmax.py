@@ -36,9 +36,7 @@ def check(shape, axis, strides, x_dtype, dtype, scale, form, name, seed=0, split
         flat = rng.choice(np.array([MASK_ZERO, MASK_ZERO, 1, 255], NUMPY_DTYPE["u8"]), extent(shape, strides[2]))
         arrays["mask"], mask = flat, (strides[2], "u8", MASK_ZERO)
         keep = np.moveaxis(strided(flat, shape, strides[2]) != MASK_ZERO, axis, -1)
-    spec = SoftmaxSpec.of(
-        shape, axis, strides[0], strides[1], x_dtype, dtype, constants, zero, low, high, mask
-    )
+    spec = SoftmaxSpec.of(shape, axis, strides[0], strides[1], x_dtype, dtype, constants, zero, low, high, mask)
     rows = rows_of(np.moveaxis(strided(x, shape, strides[0]), axis, -1), constants, keep)
     wanted = y.copy()
     strided(wanted, shape, strides[1])[...] = np.moveaxis(np.clip(rows + zero, low, high), -1, axis)

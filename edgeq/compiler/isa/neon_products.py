@@ -86,8 +86,8 @@ class DotLane(ChunkProduct):
 class PairLane(ChunkProduct):
     """smull, smlal, sadalp: two s8 products fit 16 bits because weights are −127 … 127 (2·128·127 = 32512).
 
-    Weights of a register lie as a pair of k for each of four columns, then the next pair. With a `lowest_weight` of −128
-    each product is widened by itself: one instruction more.
+    Weights of a register lie as a pair of k for each of four columns, then the next pair. With a `lowest_weight` of
+    −128 each product is widened by itself: one instruction more.
     """
 
     @property

@@ -5,7 +5,8 @@ a task is one block of columns of one matrix of the batch, so nothing is packed 
 
 Two ways through the same loops:
 
-- *words*: b − b_zero_point is packed as s16; products of s16 need no corrections (a staged byte loses its zero point too);
+- *words*: b − b_zero_point is packed as s16; products of s16 need no corrections (a staged byte loses its zero point
+  too);
 - *bytes*: products of bytes read a and b with the top bit as the instruction wants it, which moves their zero points to
   za' and zb'. Then Σ (a − za)(b − zb) = Σ a'b' − za'·Σ_k b' − zb'·Σ_k a' + K·za'·zb': a term by column, one by row.
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE, DType, Epilogue, KernelSpec, Operand
-from edgeq.compiler.kernels.epilogue import ChannelLayout, isa_of, pack_parameters, parameter_words
+from edgeq.compiler.kernels.epilogue import ChannelLayout, pack_parameters, parameter_words
 from edgeq.compiler.kernels.nest import Nest
 from edgeq.errors import CompileError
 

@@ -172,7 +172,7 @@ class _MatMul:
     def _starts(self, block: _Block) -> list[Expr]:
         """What the accumulators of a block start from: the epilogue's rounding and the corrections by column."""
         lanes = self.isa.lanes
-        if self.spec.epilogue.form == "none" or self.spec.epilogue.form == "single":  # their bias is zero
+        if self.spec.epilogue.form in ("none", "single"):  # their bias is zero
             starts = [self.isa.splat(0, "int32", lanes)] * block.vectors
         else:
             position = block.column if self.spec.epilogue.per_channel else tir.const(0)

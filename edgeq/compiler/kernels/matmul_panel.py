@@ -1,7 +1,8 @@
 """Packs a block of columns of a computed matrix into the layout that inner products read their weights in.
 
-Imports tvm. The layout is [groups of K][registers][units of a group][lanes][unit] (isa/products.py), registers in the order
-the epilogue narrows them in. Bytes get the top bit inverted where they are stored as u8; s16 panels hold b − b_zero_point.
+Imports tvm. The layout is [groups of K][registers][units of a group][lanes][unit] (isa/products.py), registers in the
+order the epilogue narrows them in. Bytes get the top bit inverted where they are stored as u8; s16 panels hold
+b − b_zero_point.
 K is padded with zeros, columns behind the last one are left as they are: nobody stores their sums.
 """
 

@@ -1,6 +1,7 @@
 """LayerNorm and RmsNorm over a contiguous last axis; the arithmetic is written down in edgeq/integer/normalization.py.
 
-Zero points of stored values cancel in LayerNorm: adding b to every x adds n·b to S, b·r to M, and changes neither V nor p.
+Zero points of stored values cancel in LayerNorm: adding b to every x adds n·b to S and b·r to M, and changes neither V
+nor p.
 """
 
 from __future__ import annotations
@@ -93,12 +94,16 @@ class NormSpec(KernelSpec):
         x_dtype: DType,
         dtype: DType,
         x_zero_point: int = 0,
-        **numbers: int,
+        *,
+        epsilon: int,
+        row_bits: int,
+        fraction_bits: int,
+        shift: int,
+        zero_point: int,
+        low: int,
+        high: int,
     ) -> NormSpec:
         """The spec for the last axis of strided views.
-
-        Args:
-            numbers: epsilon, row_bits, fraction_bits, shift, zero_point, low, high.
 
         Raises:
             CompileError: the last axis isn't contiguous, or something could overflow.
@@ -106,7 +111,23 @@ class NormSpec(KernelSpec):
         if shape[-1] > 1 and (x_strides[-1], y_strides[-1]) != (1, 1):
             raise CompileError("a normalised axis isn't contiguous", why="the lowering copies such")
         nest = Nest.of(shape[:-1], x_strides[:-1], y_strides[:-1])
-        return cls(kind, nest.shape, *nest.strides, shape[-1], x_dtype, dtype, x_zero_point, **numbers)
+        return cls(
+            kind=kind,
+            kept=nest.shape,
+            x_kept=nest.strides[0],
+            y_kept=nest.strides[1],
+            length=shape[-1],
+            x_dtype=x_dtype,
+            dtype=dtype,
+            x_zero_point=x_zero_point,
+            epsilon=epsilon,
+            row_bits=row_bits,
+            fraction_bits=fraction_bits,
+            shift=shift,
+            zero_point=zero_point,
+            low=low,
+            high=high,
+        )
 
     @property
     def nest(self) -> Nest:

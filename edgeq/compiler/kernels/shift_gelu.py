@@ -123,8 +123,21 @@ class ShiftGeluPaperSpec(KernelSpec):
     ) -> ShiftGeluPaperSpec:
         """The spec for the last axis of strided views."""
         nest = Nest.of(shape[:-1], x_strides[:-1], y_strides[:-1])
-        steps = shape[-1], x_strides[-1], y_strides[-1]
-        return cls(nest.shape, *nest.strides, *steps, x_dtype, dtype, constants, x_zero_point, zero_point, low, high)
+        return cls(
+            kept=nest.shape,
+            x_kept=nest.strides[0],
+            y_kept=nest.strides[1],
+            length=shape[-1],
+            x_step=x_strides[-1],
+            y_step=y_strides[-1],
+            x_dtype=x_dtype,
+            dtype=dtype,
+            constants=constants,
+            x_zero_point=x_zero_point,
+            zero_point=zero_point,
+            low=low,
+            high=high,
+        )
 
     @property
     def nest(self) -> Nest:

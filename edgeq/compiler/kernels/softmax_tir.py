@@ -1,7 +1,8 @@
 """TIR of softmax.py: maximum, powers and their sum, one reciprocal a row. Imports tvm.
 
-Rows are walked a register at a time, the last one partly filled: what lies behind a row is read (every buffer has slack)
-but neither counted nor stored. v goes to scratch as u16; 8-bit outputs are finished in 16-bit lanes, see `_scale16`.
+Rows are walked a register at a time, the last one partly filled: what lies behind a row is read (every buffer has
+slack) but neither counted nor stored. v goes to scratch as u16; 8-bit outputs are finished in 16-bit lanes, see
+`_scale16`.
 """
 
 from __future__ import annotations

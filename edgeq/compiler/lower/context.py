@@ -34,7 +34,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 
 
 def is_matrix(view: View) -> bool:
-    """Whether a rank-4 value is a batch of matrices, rows contiguous in memory (attention), and no channels-last image."""
+    """Whether a rank-4 value is a batch of matrices, rows contiguous in memory, and no channels-last image."""
     return view.shape[3] > 1 and view.strides[3] == 1 and view.strides[1] != 1
 
 

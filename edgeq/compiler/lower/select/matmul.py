@@ -88,7 +88,7 @@ def lower_matmul(ctx: Lowering, group: Group) -> None:
 
 
 def result_order(group: Group) -> tuple[int, ...]:
-    """Axis order of a product in memory: as the Transpose behind it wants it (heads back among the channels), else rows."""
+    """Axis order of a product in memory: as the Transpose behind it wants it (heads among channels), else rows."""
     plain = tuple(range(len(group.output.shape or ())))
     follower = sole_consumer(group.output)
     if follower is None or follower.op_type != "Transpose" or is_edgeq(follower):

@@ -40,8 +40,8 @@ def gelu_table(
 ) -> np.ndarray:
     """The op's result for every stored byte from the lowest on, as stored."""
     low, high = DTYPE_RANGE[source.dtype]
-    results = shift_gelu(np.arange(low, high + 1) - zero_point, constants) + clamps["zero_point"]
-    return np.clip(results, clamps["low"], clamps["high"]).astype(NUMPY_DTYPE[out.dtype])
+    results: np.ndarray = shift_gelu(np.arange(low, high + 1) - zero_point, constants) + clamps["zero_point"]
+    return results.clip(clamps["low"], clamps["high"]).astype(NUMPY_DTYPE[out.dtype])
 
 
 def lower_shift_gelu_paper(ctx: Lowering, group: Group) -> None:

@@ -13,7 +13,7 @@ from edgeq.compiler.lower.select.elementwise import clamp
 from edgeq.integer.exp2 import SoftmaxConstants
 from edgeq.integer.shift_exp import ShiftmaxConstants
 
-_CONSTANTS = {
+_CONSTANTS: dict[str, type[SoftmaxConstants] | type[ShiftmaxConstants]] = {
     "Softmax": SoftmaxConstants,
     "MaskedSoftmax": SoftmaxConstants,
     "Shiftmax": ShiftmaxConstants,
@@ -27,7 +27,7 @@ def lower_softmax(ctx: Lowering, group: Group) -> None:
     source = ctx.view(node.inputs[0], node)
     out = ctx.output(group.output, source)
     kind = _CONSTANTS[group.op]
-    constants = kind(**{f.name: integer(node, f.name) for f in fields(kind)})
+    constants: SoftmaxConstants | ShiftmaxConstants = kind(**{f.name: integer(node, f.name) for f in fields(kind)})
     views, seen = {"x": source, "y": out}, None
     if group.op.startswith("Masked"):
         mask = ctx.view(node.inputs[1], node).broadcast_to(source.shape)
