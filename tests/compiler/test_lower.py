@@ -97,6 +97,13 @@ def split_and_gather(m: Layers) -> list[ir.Value]:
     return [m.conv(first, 6, 3), m.conv(picked, 4, 3), row]
 
 
+def read_slice_of_an_output(m: Layers) -> list[ir.Value]:
+    """What is written straight into an output is read on as well: kernels want it as they store bytes."""
+    x = m.input(1, 20, 1, 1)
+    left, right = m.conv(x, 24, 1), m.conv(x, 24, 1)
+    return [m.emit("Concat", left, right, axis=1), m.conv(left, 24, 1, group=24)]
+
+
 def explicit_pad(m: Layers) -> list[ir.Value]:
     x = m.input(1, 4, 6, 6)
     padded = m.emit("Pad", m.conv(x, 8, 1), np.array([0, 0, 1, 2, 0, 0, 0, 1]), np.array(-3, np.int8))
@@ -206,7 +213,7 @@ GRAPHS: dict[str, Callable[[Layers], list[ir.Value]]] = {
         residual_block, concat_with_halo, nested_concats, focus, detection_head, shuffled_channels, depth_and_space,
         several_ends, split_and_gather, explicit_pad, batch_of_two, dilated_and_grouped, broadcast_add, token_rows,
         transposed, pools, resized, products, reductions,
-        attention, quotient_and_bilinear,
+        attention, quotient_and_bilinear, read_slice_of_an_output,
     )
 }  # fmt: skip
 

@@ -158,11 +158,16 @@ class Lowering:
             if like is not None and len(like.shape) == len(shape) and (len(shape) != 4 or is_matrix(like)):
                 order = tuple(sorted(plain, key=lambda a: (-like.strides[a] if like.shape[a] != 1 else 0, a)))
         view = self.allocate(value.name or "value", shape, dtype, bias, order)
-        if value.is_graph_output() and not value.uses() and view.dense:
+        if value.is_graph_output() and view.dense and self._only_written(value):
             # Nobody but the caller reads it: write it as the caller wants it.
             view = replace(view, dtype=graph_dtype(value), bias=0)
             self.program.buffers[view.buffer].role = "output"
         return view
+
+    def _only_written(self, value: ir.Value) -> bool:
+        """Whether no kernel reads the value, nor what lives in a slice of it beside its way there."""
+        hosted = (part for part in self.placement.host if self.placement.root(part) is value)
+        return not value.uses() and all(len(list(part.uses())) == 1 for part in hosted)
 
     def _allocate_halo(self, value: ir.Value) -> View:
         n, c, h, w = shape_of(value)
