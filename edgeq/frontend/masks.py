@@ -194,7 +194,7 @@ class KeepFinder:
         if not keep.inverted:
             return keep.value
         one = np.array(1.0, np.float32)
-        minus = self._place.at(keep.value).op("Mul", self._suffix(), -one)
+        minus = self._place.at(keep.value).op("Mul", self._suffix(), np.array(-1.0, np.float32))
         return minus.op("Add", ".not", one).value
 
     def _as_float(self, value: ir.Value) -> ir.Value:
