@@ -120,9 +120,9 @@ def show(verdict: Verdict, results: Results, *, updated: str | None) -> None:
         style = STYLES[finding.status]
         listing.add_row(
             f"[{style}]{text.WORDS[finding.status]}[/]",
-            finding.title,
+            _plain(finding.title),
             finding.label,
-            _plain("\n".join([finding.text, *waiver, *causes])),
+            _plain("\n".join([finding.sentence, *waiver, *causes])),
         )
     console.print(listing)
     for note in verdict.notes:

@@ -189,6 +189,12 @@ def code_changes(new: Entry, old: Entry) -> list[Change]:
             word = "is new" if name not in before else "is gone" if name not in after else "changed"
             what = f"kernel {name} {word}: {was} → {now} B of code"
             changes.append(Change(layer=users, what=what, before=was, after=now))
+    if not changes:
+        # Artifacts that come as files don't tell the size of each kernel.
+        changes = kernel_changes(new, old)
+    if not changes and new.code != old.code:
+        what = "every kernel has its size; what calls them, or the memory functions, changed"
+        changes.append(Change(layer="entry function", what=what, before=old.code, after=new.code))
     return sorted(changes, key=lambda c: -abs((c.after or 0) - (c.before or 0)))[:MOST]
 
 
@@ -218,6 +224,8 @@ def arena_changes(new: Entry, old: Entry) -> list[Change]:
             continue
         word = "is new" if partner is None else "is gone" if place is None else "changed"
         what = f"buffer {word}: {was} → {now} B" if now != was else f"buffer is alive for {longer:+d} steps"
+        maker = _maker(place, new) if place else _maker(partner, old) if partner else ""
+        what += f", written by {maker}" if maker else ""
         if place and key[0] in full:
             what += f", alive at the fullest step ({step})"
         changes.append(Change(layer=key[0], what=what, before=was, after=now))
@@ -225,6 +233,11 @@ def arena_changes(new: Entry, old: Entry) -> list[Change]:
     if not ranked and new.memory:
         ranked = [Change(layer=step, what="the same buffers are placed less tightly; this is the fullest step")]
     return ranked[:MOST]
+
+
+def _maker(place: Place, entry: Entry) -> str:
+    """The step that first touches a buffer; "" for inputs."""
+    return entry.steps[place.first].name if 0 <= place.first < len(entry.steps) else ""
 
 
 def time_changes(entry: Entry) -> list[Change]:

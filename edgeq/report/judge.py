@@ -46,7 +46,8 @@ class Finding(BaseModel):
         model, policy, target: what it is about; target is "" for checks of the graph.
         check: a key of LABELS. status: fail, waived, improved, new (nothing to compare with), pass.
         value, baseline: numbers, in the check's unit; None where there are none.
-        text: one sentence. changes: what caused it, the largest cause first. waiver: reason and last day.
+        text: one sentence. allowed: the limit that it broke, in words. waiver: reason and last day.
+        changes: what caused it, the largest cause first.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,6 +59,7 @@ class Finding(BaseModel):
     value: float | None = None
     baseline: float | None = None
     text: str = ""
+    allowed: str = ""
     changes: list[Change] = Field(default_factory=list)
     waiver: str | None = None
 
@@ -65,6 +67,11 @@ class Finding(BaseModel):
     def title(self) -> str:
         """'digits on arm'."""
         return title_of(self.model, self.policy, self.target)
+
+    @property
+    def sentence(self) -> str:
+        """What was found, and the limit that it broke."""
+        return f"{self.text}; {self.allowed}" if self.allowed else self.text
 
     @property
     def label(self) -> str:
@@ -174,10 +181,11 @@ def _quality(finding: Finding, limit: Quality, value: float, before: float | Non
     finding.text = f"{show(value)}" + ("" if before is None else f", baseline {show(before)}")
     if limit.worst is not None and sign * (limit.worst - value) > ACCURACY_STEP:
         finding.status = "fail"
-        finding.text += f"; the limit is {show(limit.worst)}"
+        finding.allowed = f"the limit is {show(limit.worst)}"
     elif limit.drop is not None and loss > limit.drop + ACCURACY_STEP:
         finding.status = "fail"
-        finding.text += f": {loss:.3g} {_point_word(finding.check, points)} worse, {limit.drop:g} are allowed"
+        finding.text += f": {loss:.3g} {_point_word(finding.check, points)} worse"
+        finding.allowed = f"{limit.drop:g} allowed"
     elif before is None:
         finding.status = "new"
     elif limit.drop is not None and -loss > max(limit.drop, ACCURACY_STEP):
@@ -240,12 +248,12 @@ def _cost(finding: Finding, limit: Cost, value: float | None, before: float | No
         finding.text += f", baseline {show_cost(finding.check, before)}{_percent(value, before)}"
     if limit.max is not None and value > limit.max:
         finding.status = "fail"
-        finding.text += f"; the limit is {show_cost(finding.check, limit.max)}"
+        finding.allowed = f"the limit is {show_cost(finding.check, limit.max)}"
     elif before is None or finding.check == "compile_seconds":
         finding.status = "new" if before is None and finding.check != "compile_seconds" else "pass"
     elif limit.increase is not None and value > before * (1 + limit.increase / 100):
         finding.status = "fail"
-        finding.text += f"; {limit.increase:g} % more are allowed"
+        finding.allowed = _percent_allowed(limit.increase)
     elif limit.increase is not None and value < before * (1 - limit.increase / 100):
         finding.status = "improved"
     return True
@@ -259,7 +267,7 @@ def _time(finding: Finding, limit: Cost, entry: Entry) -> Finding:
     finding.text = units.duration(entry.seconds)
     if limit.max is not None and entry.seconds > limit.max:
         finding.status = "fail"
-        finding.text += f"; the limit is {units.duration(limit.max)}"
+        finding.allowed = f"the limit is {units.duration(limit.max)}"
     if timing is None:
         finding.text += " (no artifact of the baseline to pair it with)"
         return finding
@@ -271,7 +279,7 @@ def _time(finding: Finding, limit: Cost, entry: Entry) -> Finding:
     )
     if limit.increase is not None and timing.low > 1 + limit.increase / 100:
         finding.status = "fail"
-        finding.text += f"; {limit.increase:g} % more are allowed"
+        finding.allowed = _percent_allowed(limit.increase)
     elif limit.increase is not None and timing.high < 1 - limit.increase / 100 and finding.status != "fail":
         finding.status = "improved"
     if finding.status in ("fail", "improved"):
@@ -290,6 +298,10 @@ def _percent(value: float, before: float) -> str:
     if value == before or not before:
         return ""
     return f" ({100 * (value / before - 1):+.3g} %)"
+
+
+def _percent_allowed(increase: float) -> str:
+    return f"{increase:g} % more allowed" if increase else "no increase allowed"
 
 
 def _absent(results: Results, baseline: Results | None) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def page(
     return environment.get_template("report.html.j2").render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        title=title or f"edgeq {results.suite}",
+        title=title or f"edgeq regress · {results.suite}",
         headline=headline_text or (headline(verdict) if verdict else f"{len(results.entries)} artifacts"),
         status=verdict.status if verdict else "pass",
         notable=_notable(findings),
@@ -159,7 +160,12 @@ def _delta(value: float, before: float | None) -> tuple[str, str]:
     if before is None or before in (0, value):
         return "", ""
     change = 100 * (value / before - 1)
-    return f"{change:+.1f} %" if abs(change) >= 0.05 else f"{change:+.2g} %", "worse" if change > 0 else "better"
+    text = f"{change:+.1f} %" if abs(change) >= 0.05 else f"{change:+.2g} %"
+    return f"{_arrow(change)} {text}", "worse" if change > 0 else "better"
+
+
+def _arrow(change: float) -> str:
+    return "▲" if change > 0 else "▼"
 
 
 def _row(
@@ -186,7 +192,9 @@ def _row(
         if column == "accuracy" and before is not None and graph:
             points = 100.0 if graph.metric in FRACTIONS else 1.0
             change = (value - before) * points
-            delta, kind = (f"{change:+.2f}", "worse" if change < 0 else "better") if change else ("", "")
+            delta, kind = (
+                (f"{_arrow(change)} {change:+.2f}", "worse" if change < 0 else "better") if change else ("", "")
+            )
         cells.append(Cell(_show(column, value, graph), value, delta, kind))
     own = [f.status for f in findings if (f.model, f.policy) == entry.key[:2] and f.target in ("", entry.target)]
     status: Status = min(own, key=ORDER.index, default="pass")
@@ -207,8 +215,9 @@ def scatters(results: Results, baseline: Results | None) -> list[tuple[str, Mark
             points = [p for e in entries if (p := _scatter_point(e, results, baseline, str(metric), cost))]
             if points:
                 unit = "instructions a run" if cost == "instructions" else "µs a run"
+                most = 100.0 if metric in FRACTIONS else math.inf
                 label = f"{metric}, %" if metric in FRACTIONS else str(metric).rpartition(":")[2]
-                found.append((target, plots.scatter(points, unit, label, metric != "mse")))
+                found.append((target, plots.scatter(points, unit, label, metric != "mse", most)))
     return found
 
 

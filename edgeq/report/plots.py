@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from edgeq.report.results import Place
 
 SPARK_WIDTH, SPARK_HEIGHT = 96, 22
-WIDTH, HEIGHT = 560, 300
+WIDTH, HEIGHT = 430, 270
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 16, 44
 MAP_WIDTH, MAP_HEIGHT = 720, 300
 # A label is drawn where a rectangle has room for it, in units of the view box.
@@ -61,7 +61,8 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that cover [low, high]."""
-    span = (high - low) or abs(high) or 1.0
+    # Far below what a figure can mean, but what a float can hold.
+    span = max(high - low or abs(high), 1e-9)
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw)
@@ -69,15 +70,18 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.ceil(high / step) + 1)]
 
 
-def scatter(points: Sequence[Point], x_label: str, y_label: str, higher_is_better: bool = True) -> Markup:
+def scatter(
+    points: Sequence[Point], x_label: str, y_label: str, higher_is_better: bool = True, most: float = math.inf
+) -> Markup:
     """Accuracy against cost with the front; the baseline's points are hollow and joined to today's.
 
     Args:
         points: at least one. x_label, y_label: what the axes show, with units.
-        higher_is_better: of y; decides which points are on the front.
+        higher_is_better: of y; decides which points are on the front. most: largest y there can be.
     """
     olds = [p.old for p in points if p.old]
     xs, ys = _ticks_of([p.x for p in points] + [x for x, _ in olds], [p.y for p in points] + [y for _, y in olds])
+    ys = [y for y in ys if y <= most]
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - xs[0]) / (xs[-1] - xs[0]) * (WIDTH - LEFT - RIGHT)
@@ -139,7 +143,7 @@ def _point(point: Point, place: Placer, taken: list[tuple[float, float]]) -> lis
     # Labels go to the side with room, and below one that is already there.
     at_end = x > WIDTH * 0.6
     v = y - 8
-    while any(abs(v - other) < LABEL_HEIGHT and abs(x - h) < 140 for h, other in taken):
+    while any(abs(v - other) < LABEL_HEIGHT and abs(x - h) < 110 for h, other in taken):
         v += LABEL_HEIGHT
     taken.append((x, v))
     anchor, h = ("end", x - 7) if at_end else ("start", x + 7)

@@ -97,8 +97,12 @@ def compare_files(paths: Sequence[str], *, instructions: bool, repeats: int) -> 
     case = ModelCase(path=new.model, data="", metric=None)
     suite = Suite(version=1, models={new.model: case}, targets=[new.target])
     results, baseline = _results([new]), _results([old])
+    verdict = judge(suite, results, baseline)
+    for finding in verdict.findings:
+        # Nobody set limits: figures are worse or better, not allowed or forbidden.
+        finding.allowed = ""
     title = f"{Path(paths[1]).name} against {Path(paths[0]).name}"
-    return FileReport(results, baseline, judge(suite, results, baseline), title)
+    return FileReport(results, baseline, verdict, title)
 
 
 def _pair(paths: Sequence[str], new: Entry) -> None:

@@ -225,7 +225,7 @@ def _readable(error: ValidationError, path: str) -> UsageError:
     keys = [str(part) for part in fault["loc"]]
     where = f"{path}, {'.'.join(keys)}" if keys else path
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(keys[-1], _known_keys(), 1)
+        near = difflib.get_close_matches(keys[-1], [key for key in _known_keys() if key != keys[-1]], 1)
         hint = f"did you mean {near[0]!r}?" if near else "docs/regress.md lists the keys"
         return UsageError(f"unknown key {keys[-1]!r} in the suite", where=where, hint=hint)
     if fault["type"] == "missing":

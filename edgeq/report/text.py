@@ -37,11 +37,11 @@ def headline(verdict: Verdict) -> str:
 
 def markdown(verdict: Verdict, results: Results) -> str:
     """A summary with a table of everything that isn't a plain pass, causes below, all figures folded away."""
-    lines = [f"## {SIGNS[verdict.status]} edgeq {results.suite}: {headline(verdict)}", ""]
+    lines = [f"## {SIGNS[verdict.status]} {results.suite}: {headline(verdict)}", ""]
     notable = verdict.of("fail", "waived", "improved")
     if notable:
         lines += ["| | model | check | what |", "|---|---|---|---|"]
-        lines += [f"| {SIGNS[f.status]} | {_cell(f.title)} | {f.label} | {_cell(f.text)} |" for f in notable]
+        lines += [f"| {SIGNS[f.status]} | {_cell(f.title)} | {f.label} | {_cell(f.sentence)} |" for f in notable]
         lines.append("")
     for finding in notable:
         lines += _causes(finding)
@@ -63,7 +63,7 @@ def _causes(finding: Finding) -> list[str]:
 
 
 def _table(verdict: Verdict) -> list[str]:
-    rows = [f"| {SIGNS[f.status]} | {_cell(f.title)} | {f.label} | {_cell(f.text)} |" for f in verdict.findings]
+    rows = [f"| {SIGNS[f.status]} | {_cell(f.title)} | {f.label} | {_cell(f.sentence)} |" for f in verdict.findings]
     return ["| | model | check | figure |", "|---|---|---|---|", *rows]
 
 
@@ -87,10 +87,10 @@ def junit(verdict: Verdict, results: Results) -> str:
         place = ".".join(part for part in (results.suite, finding.model, finding.policy, finding.target) if part)
         case = ElementTree.SubElement(suite, "testcase", classname=place, name=finding.label)
         if finding.status == "fail":
-            failure = ElementTree.SubElement(case, "failure", message=_xml(f"{finding.title}: {finding.text}"))
-            failure.text = _xml("\n".join([finding.text, *(change.text for change in finding.changes)]))
+            failure = ElementTree.SubElement(case, "failure", message=_xml(f"{finding.title}: {finding.sentence}"))
+            failure.text = _xml("\n".join([finding.sentence, *(change.text for change in finding.changes)]))
         elif finding.status == "waived":
-            ElementTree.SubElement(case, "skipped", message=_xml(f"waived: {finding.waiver}; {finding.text}"))
+            ElementTree.SubElement(case, "skipped", message=_xml(f"waived: {finding.waiver}; {finding.sentence}"))
         else:
             ElementTree.SubElement(case, "system-out").text = _xml(f"{WORDS[finding.status]}: {finding.text}")
     ElementTree.indent(root)
