@@ -15,6 +15,8 @@ from edgeq.frontend.unary import UnaryFunction
 from edgeq.quantize.topology import Layer, Topology, constant, is_float, name_of
 
 SOFTMAX = ("Softmax", "MaskedSoftmax")
+#: Layers between a product and a softmax up to which they are taken for one attention.
+_FAR = 6
 _MOVES = ("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Slice", "Gather", "Identity")
 
 
@@ -33,6 +35,35 @@ def find_accumulators(topology: Topology) -> dict[str, Scaled | Layer]:
         if layer.op in SOFTMAX and layer.inputs:
             found.update(_behind(topology, name_of(layer.inputs[0])))
     return found
+
+
+def rounded_attention(topology: Topology) -> list[str]:
+    """A sentence for every attention whose logits are rounded on their way to the softmax, naming what is in between."""
+    found, sentences = find_accumulators(topology), []
+    for layer in topology.layers:
+        if layer.op not in SOFTMAX or not layer.inputs or name_of(layer.inputs[0]) in found:
+            continue
+        between = _until_product(topology, name_of(layer.inputs[0]))
+        if between:
+            names = ", ".join(f"{step.op} {step.name!r}" for step in between)
+            sentences.append(
+                f"attention {layer.name!r}: {names} between product and softmax is neither a scale nor a mask; it is "
+                "computed op by op, and the logits are rounded for it"
+            )
+    return sentences
+
+
+def _until_product(topology: Topology, name: str) -> list[Layer]:
+    """Layers between a value and the product of two computed tensors behind it, nearest first; empty without one."""
+    between: list[Layer] = []
+    layer = topology.producer.get(name)
+    while layer is not None and len(between) < _FAR:
+        if layer.op == "MatMul":
+            return between if all(constant(value) is None for value in layer.node.inputs) else []
+        between.append(layer)
+        computed = [topology.producer.get(name_of(value)) for value in layer.inputs if is_float(value)]
+        layer = next((step for step in computed if step is not None), None)
+    return []
 
 
 def _behind(topology: Topology, name: str) -> dict[str, Scaled | Layer]:

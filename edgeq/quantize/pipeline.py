@@ -17,6 +17,7 @@ from edgeq.integer.proof import prove
 from edgeq.quantize.calibrate import Progress, Ranges, as_data, calibrate
 from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.integerize import build, check_supported
+from edgeq.quantize.logits import rounded_attention
 from edgeq.quantize.observers import DEFAULT, get
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import Policy
@@ -163,7 +164,7 @@ def quantize(
         promoted=promoted_tensors(plan, promotion),
         promotion_error=(promotion.before, promotion.after, promotion.budget),
         seconds=watch.seconds,
-        warnings=_warnings(ranges, promotion),
+        warnings=_warnings(ranges, promotion) + rounded_attention(topology),
     )
     return QuantizeResult(built.graph, report)
 
