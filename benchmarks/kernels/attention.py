@@ -81,9 +81,8 @@ def main() -> None:
         times = measure(calls, options.rounds)
         for label, taken in times.items():
             ratio = np.median(times["fp32"] / taken)
-            print(
-                f"{network:<12} {label:<18} {taken.min() * 1e6:7.1f} µs {macs / taken.min() / 1e9:6.1f} G/s {ratio:5.2f}x"
-            )
+            best = taken.min()
+            print(f"{network:<12} {label:<18} {best * 1e6:7.1f} µs {macs / best / 1e9:6.1f} G/s {ratio:5.2f}x")
 
 
 if __name__ == "__main__":
