@@ -38,7 +38,7 @@ def find_accumulators(topology: Topology) -> dict[str, Scaled | Layer]:
 
 
 def rounded_attention(topology: Topology) -> list[str]:
-    """A sentence for every attention whose logits are rounded on their way to the softmax, naming what is in between."""
+    """A sentence for every attention whose logits are rounded before the softmax, naming what is in between."""
     found, sentences = find_accumulators(topology), []
     for layer in topology.layers:
         if layer.op not in SOFTMAX or not layer.inputs or name_of(layer.inputs[0]) in found:
