@@ -3,7 +3,7 @@
     taskset -c 1 python benchmarks/speed.py --out speed.json
 
 Two ratios a model, medians over rounds, above 1 means the artifact is faster: float in and float out on both sides, and
-the artifact's integer core alone. Milliseconds belong to the machine's load; only the ratios are results.
+the artifact with integers in and out. Processor time of the one thread, so that other programs' turns don't count.
 """
 
 from __future__ import annotations

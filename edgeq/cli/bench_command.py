@@ -38,8 +38,8 @@ def command(artifact: str, against: str | None, data: str | None, repeat: int, t
     )
     if duel:
         ratio = duel["ratio"]
-        word = "faster" if ratio >= 1 else "slower"
+        verdict = f"{max(ratio, 1 / ratio):.2f} × {'faster' if ratio >= 1 else 'slower'}"
         console.print(
             f"float in, float out: {units.duration(duel['artifact'])} against {units.duration(duel['onnxruntime'])} "
-            f"in ONNX Runtime; [bold]{max(ratio, 1 / ratio):.2f} × {word}[/], median of {duel['rounds']:.0f} rounds"
+            f"in ONNX Runtime; [bold]{verdict}[/], median of {duel['rounds']} rounds, {duel['clock']} time"
         )

@@ -15,6 +15,7 @@ from edgeq.evaluate.execute import first_sample
 from edgeq.evaluate.models import first_line
 
 Array = NDArray[Any]
+Clock = Callable[[], float]
 BURST_SECONDS = 0.01
 FEWEST_ROUNDS, MOST_ROUNDS = 41, 200
 
@@ -26,22 +27,25 @@ def race(
     data: str | Path | None = None,
     repeats: int = 100,
     threads: int = 1,
-) -> dict[str, float]:
-    """Time both in alternating bursts, float in and float out on either side.
+) -> dict[str, Any]:
+    """Time both in alternating bursts: floats in and out on either side, and the artifact on integers.
 
-    Neither side pays for Python: the artifact runs batches in C, converting its data for each sample, and ONNX Runtime
-    gets bound inputs and outputs, which leaves it about 2 µs a run.
+    All sides are measured alike, as the mean of a burst. With one thread that is the thread's processor time: on a busy
+    machine wall time counts the others' turns as well, and counts more of them for whoever runs longer. Neither
+    side pays for Python: the artifact runs batches in C, converting its data for each sample, and ONNX Runtime gets
+    bound inputs and outputs, which leaves it about 2 µs a run.
 
     Args:
         artifact: a compiled artifact for this machine.
         model: the float model it was made from.
         data: inputs (the first sample); by default seeded normal noise, the same for both.
         repeats: bursts are repeated until each side has run at least this often.
-        threads: for both.
+        threads: for both; above 1 the clock is wall time, since processor time of one thread says little.
 
     Returns:
-        median seconds of one run: artifact, onnxruntime; integer: the artifact without conversion of its data;
-        ratio: the median over rounds of onnxruntime / artifact (above 1: the artifact is faster); ratio_integer.
+        median seconds of one run: artifact, onnxruntime; integer: the artifact with integers in and out;
+        ratio: the median over rounds of onnxruntime / artifact (above 1: the artifact is faster); ratio_integer;
+        ratio_p10, ratio_p90: its spread; rounds; clock: "cpu" or "wall".
     """
     from edgeq import runtime
 
@@ -49,39 +53,45 @@ def race(
     feeds = first_sample(compiled, data) or _noise(compiled)
     session = _session(model, threads, feeds)
     binding = _bound(session, [feeds[t.name] for t in compiled.inputs])
+    integers = {t.name: np.zeros(t.shape, t.numpy_dtype) for t in compiled.inputs}
+    clock = time.thread_time if threads == 1 else time.perf_counter
     sides: list[Callable[[int], float]] = [
-        lambda n: _batch(compiled, feeds, n, threads),
-        lambda n: _loop(lambda: session.run_with_iobinding(binding), n),
-        lambda n: float(np.median(compiled.measure(feeds, repeats=n, threads=threads))) * 1e-9,
+        lambda n: _batch(compiled, feeds, n, threads, clock),
+        lambda n: _loop(lambda: session.run_with_iobinding(binding), n, clock),
+        lambda n: _batch(compiled, integers, n, threads, clock),
     ]
     bursts = [max(1, min(1000, int(BURST_SECONDS / max(side(3), 1e-6)))) for side in sides]
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, -(-repeats // min(bursts))))
     times = np.array([[side(n) for side, n in zip(sides, bursts, strict=True)] for _ in range(rounds)])
     ours, theirs, integer = np.median(times, axis=0)
+    p10, ratio, p90 = np.percentile(times[:, 1] / times[:, 0], (10, 50, 90))
     return {
         "artifact": float(ours),
         "onnxruntime": float(theirs),
         "integer": float(integer),
-        "ratio": float(np.median(times[:, 1] / times[:, 0])),
+        "ratio": float(ratio),
+        "ratio_p10": float(p10),
+        "ratio_p90": float(p90),
         "ratio_integer": float(np.median(times[:, 1] / times[:, 2])),
         "rounds": len(times),
+        "clock": "cpu" if threads == 1 else "wall",
     }
 
 
-def _batch(compiled: Any, feeds: dict[str, Array], count: int, threads: int) -> float:
-    """Mean seconds of a run, floats in and out, over `count` runs in C."""
+def _batch(compiled: Any, feeds: dict[str, Array], count: int, threads: int, clock: Clock) -> float:
+    """Mean seconds of a run over `count` runs in C; the outputs are floats where the inputs are."""
     samples = {name: np.repeat(x[None], count, axis=0) for name, x in feeds.items()}
-    start = time.perf_counter()
-    compiled.run_batch(samples, threads=threads, dequantize=True)
-    return (time.perf_counter() - start) / count
+    start = clock()
+    compiled.run_batch(samples, threads=threads)
+    return (clock() - start) / count
 
 
-def _loop(run: Callable[[], Any], count: int) -> float:
+def _loop(run: Callable[[], Any], count: int, clock: Clock) -> float:
     """Mean seconds of a run over `count` runs."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(count):
         run()
-    return (time.perf_counter() - start) / count
+    return (clock() - start) / count
 
 
 def _bound(session: Any, values: list[Array]) -> Any:
