@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgeq.evaluate.describe import describe as inspect
     from edgeq.evaluate.execute import bench, profile, run, verify
     from edgeq.evaluate.score import evaluate as eval
+    from edgeq.report.api import regress, report
 
 # Public name -> (module, name there).
 _PUBLIC = {
@@ -30,6 +31,8 @@ _PUBLIC = {
     "load": ("edgeq.api", "load"),
     "profile": ("edgeq.evaluate.execute", "profile"),
     "quantize": ("edgeq.api", "quantize"),
+    "regress": ("edgeq.report.api", "regress"),
+    "report": ("edgeq.report.api", "report"),
     "run": ("edgeq.evaluate.execute", "run"),
     "targets": ("edgeq.environment", "targets"),
     "verify": ("edgeq.evaluate.execute", "verify"),
@@ -46,6 +49,8 @@ __all__ = [
     "load",
     "profile",
     "quantize",
+    "regress",
+    "report",
     "run",
     "targets",
     "verify",
