@@ -185,7 +185,9 @@ def _shape_hint(tail: tuple[int, ...], shape: tuple[int, ...]) -> str:
 
 
 def random_data(specs: tuple[InputSpec, ...], count: int = 8, seed: int = 0) -> CalibrationData:
-    """Standard normal floats, zeros for integer inputs: for a first look at speed and size, never for accuracy.
+    """Standard normal floats, ones for integer inputs: for a first look at speed and size, never for accuracy.
+
+    One is a token that every vocabulary has, and in a mask it takes nothing out.
 
     The result is marked as not calibrated, and the integer graph made from it says so.
     """
@@ -196,7 +198,7 @@ def random_data(specs: tuple[InputSpec, ...], count: int = 8, seed: int = 0) -> 
         if spec.dtype.kind == "f":
             arrays[spec.name] = generator.standard_normal(shape, dtype=np.float32).astype(spec.dtype)
         else:
-            arrays[spec.name] = np.zeros(shape, spec.dtype)
+            arrays[spec.name] = np.ones(shape, spec.dtype)
     warning = "calibrated on random data: good for speed and size, the outputs mean nothing"
     return CalibrationData(specs, arrays, f"random (seed {seed})", False, (warning,))
 

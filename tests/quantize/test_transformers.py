@@ -124,6 +124,12 @@ def test_bert_like_model(form: str, tmp_path: Path) -> None:
     assert min(cosines) > (0.9 if form == "paper" else 0.99)
 
 
+def test_random_data_masks_nothing_out(tmp_path: Path) -> None:
+    result = quantize(bert(tmp_path), None, FAST)
+    assert not result.graph.calibrated
+    assert {"MaskedSoftmax", "Embedding"} <= set(ops(result))
+
+
 def test_what_is_masked_changes_no_bit(tmp_path: Path) -> None:
     result = quantize(bert(tmp_path), sentences(), FAST)
     ids, mask = np.array([[3, 7, 9, 0, 0, 0]]), np.array([[1, 1, 1, 0, 0, 0]])
