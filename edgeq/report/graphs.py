@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ TRACED = 2
 # Samples whose layers are compared with the float model.
 COMPARED = 8
 NO_NOISE = 999.0
+# The rewriter that the front end stands on keeps state between calls: two models at once confuse it. Calibration has
+# threads of its own, so little is lost.
+_QUANTIZER = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def measure_graph(job: Job, folder: Path) -> GraphFacts:
 
     source, saved = job.path(job.case.path), folder / "graph.int.onnx"
     is_float = kind_of(source) == "float model"
-    graph = _integer_graph(job, source, is_float)
+    with _QUANTIZER:
+        graph = _integer_graph(job, source, is_float)
     graph.save(saved)
     model = IntegerModel(saved, 1)
     data = load_dataset(job.path(job.case.data), model.inputs, limit=job.case.samples, preprocess=_preprocess(job))

@@ -16,6 +16,8 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 24, 16, 44
 MAP_WIDTH, MAP_HEIGHT = 720, 300
 # A label is drawn where a rectangle has room for it, in units of the view box.
 LABEL_HEIGHT, LETTER_WIDTH = 12, 6.2
+# Costs that span more than this factor are drawn on a logarithmic axis.
+LOG_FROM = 20
 # Data to coordinates of the view box.
 Placer = Callable[[float, float], tuple[float, float]]
 
@@ -80,6 +82,13 @@ def scatter(
         higher_is_better: of y; decides which points are on the front. most: largest y there can be.
     """
     olds = [p.old for p in points if p.old]
+    costs = [p.x for p in points] + [x for x, _ in olds]
+    is_log = min(costs) > 0 and max(costs) > LOG_FROM * min(costs)
+    if is_log:
+        points = [
+            Point(p.label, math.log10(p.x), p.y, (math.log10(p.old[0]), p.old[1]) if p.old else None) for p in points
+        ]
+        olds = [p.old for p in points if p.old]
     xs, ys = _ticks_of([p.x for p in points] + [x for x, _ in olds], [p.y for p in points] + [y for _, y in olds])
     ys = [y for y in ys if y <= most]
 
@@ -89,7 +98,7 @@ def scatter(
         return LEFT + across, HEIGHT - BOTTOM - up
 
     parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(y_label)}</title>']
-    parts += _axes(xs, ys, place, x_label, y_label)
+    parts += _axes(xs, ys, place, (x_label, y_label), is_log)
     sign = 1 if higher_is_better else -1
     on_front = front([Point(p.label, p.x, sign * p.y) for p in points])
     if len(on_front) > 1:
@@ -113,15 +122,17 @@ def _ticks_of(xs: list[float], ys: list[float]) -> tuple[list[float], list[float
     return padded(xs, 0.1), padded(ys, 0.01)
 
 
-def _axes(xs: list[float], ys: list[float], place: Placer, x_label: str, y_label: str) -> list[str]:
-    parts = []
+def _axes(xs: list[float], ys: list[float], place: Placer, labels: tuple[str, str], is_log: bool) -> list[str]:
+    parts, (x_label, y_label) = [], labels
     for y in ys:
         _, v = place(xs[0], y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{v:.1f}" y2="{v:.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{v + 4:.1f}" text-anchor="end">{short(y)}</text>')
     for x in xs:
         h, _ = place(x, ys[0])
-        parts.append(f'<text x="{h:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{short(x)}</text>')
+        parts.append(
+            f'<text x="{h:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{short(10**x if is_log else x)}</text>'
+        )
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
@@ -156,7 +167,7 @@ def short(value: float) -> str:
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             divisor = 1e3 if suffix == "k" else limit
-            return f"{value / divisor:.4g}{suffix}"
+            return f"{value / divisor:.3g}{suffix}"
     return f"{value:.4g}"
 
 

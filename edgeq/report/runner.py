@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -87,9 +88,9 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
         for policy, file in suite.policies.items()
         if case.policies is None or policy in case.policies
     ]
-    work = _Work(options)
+    work, parts = _Work(options), _Parts(options.reuse)
     graphs = work.each(
-        "graphs", [(title_of(job.model, job.policy), partial(_graph, job, _graph_key(job), options)) for job in jobs]
+        "graphs", [(title_of(job.model, job.policy), partial(_graph, job, _graph_key(job), parts)) for job in jobs]
     )
     pairs = [
         (job, at, name) for job, (_, at) in zip(jobs, graphs, strict=True) for name in _targets_of(job.case, suite)
@@ -100,7 +101,7 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
             [
                 (
                     title_of(job.model, job.policy, name),
-                    partial(_artifact, job, at, targets[name], suite, pool, options),
+                    partial(_artifact, job, at, targets[name], suite, pool, parts),
                 )
                 for job, at, name in pairs
             ],
@@ -121,11 +122,11 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
     )
 
 
-def _graph(job: Job, key: str, options: RunOptions) -> tuple[GraphFacts, Path]:
-    return _cached("graph", key, GraphFacts, partial(measure_graph, job), options.reuse)
+def _graph(job: Job, key: str, parts: _Parts) -> tuple[GraphFacts, Path]:
+    return parts.get("graph", key, GraphFacts, partial(measure_graph, job))
 
 
-def _artifact(job: Job, at: Path, target: Target, suite: Suite, pool: _Pool, options: RunOptions) -> tuple[Entry, Path]:
+def _artifact(job: Job, at: Path, target: Target, suite: Suite, pool: _Pool, parts: _Parts) -> tuple[Entry, Path]:
     measure = suite.measure.model_dump_json()
     key = content_key([_content(at), _sources(), _folder_digest(target.folder), measure, job.model])
 
@@ -133,7 +134,7 @@ def _artifact(job: Job, at: Path, target: Target, suite: Suite, pool: _Pool, opt
         with pool.take() as builder:
             return measure_artifact((job.model, job.policy), at, target, suite.measure, builder, made)
 
-    return _cached("artifact", key, Entry, build, options.reuse)
+    return parts.get("artifact", key, Entry, build)
 
 
 def _target_name(name: str, folder: Path) -> str:
@@ -221,26 +222,52 @@ def _builders(count: int) -> Iterator[_Pool]:
         pool.close()
 
 
-def _cached(kind: str, key: str, facts: type[M], build: Callable[[Path], M], reuse: bool) -> tuple[M, Path]:
-    """Facts and folder of a finished part; built and put into the cache where it isn't there or is damaged."""
-    home = cache_dir("regress", kind)
-    final = home / key
-    if reuse and (final / FACTS).is_file():
+class _Parts:
+    """Finished parts of this and earlier runs, in folders named by their content.
+
+    Args:
+        reuse: take parts of earlier runs; those of this run are taken anyway.
+    """
+
+    def __init__(self, reuse: bool) -> None:
+        self._reuse = reuse
+        self._made: set[Path] = set()
+        self._locks: dict[Path, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def get(self, kind: str, key: str, facts: type[M], build: Callable[[Path], M]) -> tuple[M, Path]:
+        """Facts and folder of a part; built where it isn't there or is damaged, once for all tasks with its key."""
+        final = cache_dir("regress", kind) / key
+        with self._guard:
+            lock = self._locks.setdefault(final, threading.Lock())
+        with lock:
+            if (self._reuse or final in self._made) and (final / FACTS).is_file():
+                try:
+                    return facts.model_validate_json((final / FACTS).read_text(encoding="utf-8")), final
+                except (ValidationError, UnicodeDecodeError):
+                    shutil.rmtree(final)
+            found = self._build(final, build)
+            self._made.add(final)
+            return found, final
+
+    @staticmethod
+    def _build(final: Path, build: Callable[[Path], M]) -> M:
+        scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=final.parent))
         try:
-            return facts.model_validate_json((final / FACTS).read_text(encoding="utf-8")), final
-        except (ValidationError, UnicodeDecodeError):
-            shutil.rmtree(final)
-    scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=home))
-    try:
-        found = build(scratch)
-        # The facts come last: a folder that has them is complete.
-        (scratch / FACTS).write_text(found.model_dump_json(), encoding="utf-8")
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(scratch, final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return found, final
+            found = build(scratch)
+            # The facts come last: a folder that has them is complete.
+            (scratch / FACTS).write_text(found.model_dump_json(), encoding="utf-8")
+            if final.exists():
+                os.replace(final, scratch.with_suffix(".old"))
+            os.replace(scratch, final)
+        except OSError as error:
+            # Another process was here first with the same content: its folder is as good.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) or not (final / FACTS).is_file():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+        return found
 
 
 def _graph_key(job: Job) -> str:

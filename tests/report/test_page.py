@@ -89,6 +89,11 @@ def test_points_lie_inside_the_plot(places: list[tuple[float, float]]) -> None:
         assert 0 <= float(circle.attrib["cy"]) <= plots.HEIGHT
 
 
+def test_costs_far_apart_get_a_logarithmic_axis() -> None:
+    root = ElementTree.fromstring(plots.scatter([Point("a", 1e4, 1), Point("b", 1e8, 2)], "x", "y"))
+    assert {"10k", "1M", "100M"} <= {text.text for text in root.iter("text")}
+
+
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_ticks_cover_the_values(low: float, span: float) -> None:
     found = plots.ticks(low, low + span)

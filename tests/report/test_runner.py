@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from edgeq.errors import EdgeqError
-from edgeq.report import runner
+from edgeq.report import graphs, runner
 from edgeq.report.results import Results
 from edgeq.report.runner import Run, RunOptions, run_suite
 from tests.cli.helpers import assert_refused, edgeq
@@ -83,6 +85,43 @@ def test_error_names_the_pair_and_stops_the_rest(tmp_path: Path, digits: Path, m
     with pytest.raises(EdgeqError, match="no luck") as caught:
         run_suite(digits_suite(tmp_path, digits), tmp_path, RunOptions(reuse=False))
     assert caught.value.where == f"digits on {TARGET}; layer x"
+
+
+def test_one_model_at_a_time_is_quantized(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rewriter under the front end keeps state: two models at once were mixed up."""
+    active, most, real = [0], [0], graphs._integer_graph
+
+    def watched(*args: Any) -> Any:
+        active[0] += 1
+        most[0] = max(most[0], active[0])
+        time.sleep(0.05)
+        try:
+            return real(*args)
+        finally:
+            active[0] -= 1
+
+    monkeypatch.setattr(graphs, "_integer_graph", watched)
+    for bits in (7, 6):
+        (tmp_path / f"{bits}.yaml").write_text(f"layers: {{head: {{weight_bits: {bits}}}}}")
+    more = "policies: {default: null, b: 7.yaml, c: 6.yaml}\n"
+    found = run_suite(digits_suite(tmp_path, digits, more=more), tmp_path, RunOptions(jobs=3, reuse=False)).results
+    assert most == [1]
+    assert len({graph.outputs for graph in found.graphs}) == 3
+
+
+def test_equal_parts_are_measured_once(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], runner.measure_graph
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(runner, "measure_graph", counted)
+    suite = digits_suite(tmp_path, digits, more="policies: {default: null, b: null, c: null}\n")
+    found = run_suite(suite, tmp_path, RunOptions(jobs=3, reuse=False)).results
+    assert len(calls) == 1
+    assert [graph.policy for graph in found.graphs] == ["default", "b", "c"]
+    assert [entry.policy for entry in found.entries] == ["default", "b", "c"]
 
 
 def test_progress_is_told(measured: Run, tmp_path: Path, digits: Path) -> None:
