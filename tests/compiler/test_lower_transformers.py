@@ -1,4 +1,4 @@
-"""Layers of transformers as whole integer graphs: the reference's bits on every target, and nothing copied in between."""
+"""Layers of transformers as whole integer graphs: the reference's bits on every target, nothing copied in between."""
 
 from __future__ import annotations
 
