@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -29,7 +30,7 @@ def shape_pairs(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     for _ in range(2):
         cuts = sorted(draw(st.lists(st.integers(0, len(factors)), max_size=3)))
         edges = [0, *cuts, len(factors)]
-        pair.append(tuple(math.prod(factors[a:b]) for a, b in zip(edges, edges[1:], strict=False)))
+        pair.append(tuple(math.prod(factors[a:b]) for a, b in itertools.pairwise(edges)))
     return pair[0], pair[1]
 
 
