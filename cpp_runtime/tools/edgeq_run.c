@@ -23,6 +23,7 @@ static const char USAGE[] =
     "      --threads N            threads that share a run (default 1)\n"
     "      --repeat N             run N times more and print median and minimum\n"
     "      --profile              print the time of every step\n"
+    "      --times FILE.npy       write nanoseconds: [runs] of --repeat, or [runs, steps] of --profile\n"
     "      --verify               run the golden vectors inside the artifact\n"
     "      --info                 print what the artifact is\n"
     "      --version              print the runtime's version\n";
@@ -33,7 +34,7 @@ typedef struct file_option {
 } file_option;
 
 typedef struct options {
-  const char *model;
+  const char *model, *times;
   file_option inputs[MAX_FILES], outputs[MAX_FILES];
   size_t input_count, output_count;
   long threads, repeat;
@@ -83,12 +84,19 @@ static long number(const char *option, const char *text, long most) {
 
 static options parse_options(int argc, char **argv) {
   static const struct option known[] = {
-      {"input", required_argument, NULL, 'i'},   {"output", required_argument, NULL, 'o'},
-      {"threads", required_argument, NULL, 't'}, {"repeat", required_argument, NULL, 'r'},
-      {"profile", no_argument, NULL, 'p'},       {"verify", no_argument, NULL, 'v'},
-      {"info", no_argument, NULL, 'n'},          {"dequantize", no_argument, NULL, 'd'},
-      {"integers", no_argument, NULL, 'q'},      {"help", no_argument, NULL, 'h'},
-      {"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
+      {"input", required_argument, NULL, 'i'},
+      {"output", required_argument, NULL, 'o'},
+      {"threads", required_argument, NULL, 't'},
+      {"repeat", required_argument, NULL, 'r'},
+      {"profile", no_argument, NULL, 'p'},
+      {"times", required_argument, NULL, 'T'},
+      {"verify", no_argument, NULL, 'v'},
+      {"info", no_argument, NULL, 'n'},
+      {"dequantize", no_argument, NULL, 'd'},
+      {"integers", no_argument, NULL, 'q'},
+      {"help", no_argument, NULL, 'h'},
+      {"version", no_argument, NULL, 'V'},
+      {NULL, 0, NULL, 0},
   };
   options chosen = {.threads = 1, .dequantize = -1};
   for (int letter; (letter = getopt_long(argc, argv, "i:o:h", known, NULL)) != -1;) {
@@ -107,6 +115,9 @@ static options parse_options(int argc, char **argv) {
       break;
     case 'p':
       chosen.profile = 1;
+      break;
+    case 'T':
+      chosen.times = optarg;
       break;
     case 'v':
       chosen.verify = 1;
@@ -132,6 +143,9 @@ static options parse_options(int argc, char **argv) {
   if (optind + 1 != argc) {
     fputs(USAGE, stderr);
     exit(EXIT_USAGE);
+  }
+  if (chosen.times != NULL && chosen.repeat == 0 && !chosen.profile) {
+    stop("--times needs --repeat or --profile");
   }
   chosen.model = argv[optind];
   return chosen;
@@ -323,26 +337,52 @@ static void write_outputs(const options *chosen, const array_list *outputs) {
   }
 }
 
+static void write_times(const options *chosen, uint64_t *times, size_t runs, size_t steps) {
+  if (chosen->times == NULL) {
+    return;
+  }
+  array item = {.dtype = EDGEQ_INT64, .rank = steps != 0 ? 2 : 1, .data = (uint8_t *)times};
+  item.shape[0] = (int64_t)runs;
+  item.shape[1] = (int64_t)steps;
+  item.size = runs * (steps != 0 ? steps : 1) * sizeof *times;
+  size_t size;
+  uint8_t *data = npy_build(&item, &size);
+  write_file(chosen->times, data, size);
+  free(data);
+}
+
+static void measure_runs(session *s, const options *chosen, size_t repeats) {
+  uint64_t *times = must_allocate(repeats * sizeof *times);
+  for (size_t run = 0; run < repeats; run++) {
+    const uint64_t before = edgeq_clock_ns();
+    check(edgeq_run(&s->context), chosen->model, s->context.detail);
+    times[run] = edgeq_clock_ns() - before;
+  }
+  if (!chosen->profile) {
+    write_times(chosen, times, repeats, 0);
+  }
+  print_times(times, repeats); /* sorts them */
+  free(times);
+}
+
+static void measure_steps(session *s, const options *chosen, size_t repeats) {
+  const uint32_t steps = edgeq_step_count(&s->model);
+  uint64_t *times = must_allocate(repeats * steps * sizeof *times);
+  for (size_t run = 0; run < repeats; run++) {
+    check(edgeq_run_profiled(&s->context, times + run * steps), chosen->model, s->context.detail);
+  }
+  write_times(chosen, times, repeats, steps);
+  print_profile(&s->model, times, repeats);
+  free(times);
+}
+
 static void measure(session *s, const options *chosen) {
   const size_t repeats = chosen->repeat != 0 ? (size_t)chosen->repeat : 20;
   if (chosen->repeat != 0) {
-    uint64_t *times = must_allocate(repeats * sizeof *times);
-    for (size_t run = 0; run < repeats; run++) {
-      const uint64_t before = edgeq_clock_ns();
-      check(edgeq_run(&s->context), chosen->model, s->context.detail);
-      times[run] = edgeq_clock_ns() - before;
-    }
-    print_times(times, repeats);
-    free(times);
+    measure_runs(s, chosen, repeats);
   }
   if (chosen->profile) {
-    const uint32_t steps = edgeq_step_count(&s->model);
-    uint64_t *times = must_allocate(repeats * steps * sizeof *times);
-    for (size_t run = 0; run < repeats; run++) {
-      check(edgeq_run_profiled(&s->context, times + run * steps), chosen->model, s->context.detail);
-    }
-    print_profile(&s->model, times, repeats);
-    free(times);
+    measure_steps(s, chosen, repeats);
   }
 }
 

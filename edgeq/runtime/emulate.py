@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from edgeq.artifact.read import read
 from edgeq.errors import RunError, ToolError
 from edgeq.runtime.arrays import Array, Inputs
 from edgeq.runtime.build import runner
-from edgeq.runtime.model import Model, Profile, check_threads
+from edgeq.runtime.model import Profile
+from edgeq.runtime.runner import RunnerModel
 
 _TIMEOUT = 3600.0
 
@@ -37,16 +35,25 @@ def emulator(arch: str) -> Path:
     )
 
 
-class EmulatedModel(Model):
+class EmulatedModel(RunnerModel):
     """An artifact for another architecture. Same values as on the device; its times say nothing about it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(read(path))
-        arch = self.artifact.target.arch
+        artifact = read(path)
+        arch = artifact.target.arch
         self._command = [str(emulator(arch)), str(runner(arch)), str(path.resolve())]
-        self._run("--info")  # the loader there checks the file and the emulated CPU's features
+        super().__init__(artifact)
 
-    def _run(self, *arguments: str, folder: str | None = None) -> str:
+    def call(
+        self, arguments: Sequence[str], files: Mapping[str, bytes] | None = None, wanted: Sequence[str] = ()
+    ) -> tuple[str, dict[str, bytes]]:
+        with tempfile.TemporaryDirectory(prefix="edgeq-emulate-") as folder:
+            for name, content in (files or {}).items():
+                (Path(folder) / name).write_bytes(content)
+            printed = self._run(arguments, folder)
+            return printed, {name: (Path(folder) / name).read_bytes() for name in wanted}
+
+    def _run(self, arguments: Sequence[str], folder: str) -> str:
         try:
             done = subprocess.run(
                 [*self._command, *arguments],
@@ -73,27 +80,6 @@ class EmulatedModel(Model):
             )
         return done.stdout
 
-    def _execute(self, arrays: Sequence[Array], runs: int, as_float: bool, threads: int, workers: int) -> list[Array]:
-        check_threads(threads)
-        with tempfile.TemporaryDirectory(prefix="edgeq-emulate-") as folder:
-            options = [f"--threads={threads}", "--dequantize" if as_float else "--integers"]
-            # By position and in the folder itself: tensor names and paths may hold anything, also "=".
-            for index, array in enumerate(arrays):
-                np.save(Path(folder) / f"input{index}.npy", array)
-                options.append(f"--input=input{index}.npy")
-            self._run(*options, "--output=outputs.npz", folder=folder)
-            with np.load(Path(folder) / "outputs.npz", allow_pickle=False) as outputs:
-                found = [outputs[name] for name in outputs.files]
-        return [array.reshape((runs, *t.shape)) for array, t in zip(found, self.outputs, strict=True)]
-
-    def verify(self, *, threads: int = 1) -> int:
-        check_threads(threads)
-        printed = self._run("--verify", f"--threads={threads}")
-        found = re.search(r"^(\d+) golden vectors", printed, re.MULTILINE)
-        if found is None:
-            raise RunError("edgeq-run said nothing about the golden vectors", why=printed[-500:])
-        return int(found[1])
-
     def profile(self, inputs: Inputs | None = None, *, repeats: int = 20, threads: int = 1) -> Profile:
         raise self._no_times()
 
@@ -104,5 +90,5 @@ class EmulatedModel(Model):
         return RunError(
             "times of an emulated run say nothing about the device",
             where=str(self.artifact.path),
-            hint="copy the artifact and edgeq-run to the device and use --profile or --repeat there",
+            hint="time it on the device: edgeq bench --ssh user@host (or --adb)",
         )

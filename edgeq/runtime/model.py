@@ -142,6 +142,12 @@ def check_threads(threads: int) -> None:
         raise RunError(f"{threads} threads", why=f"1 to {MAX_THREADS} are possible")
 
 
+def prepare_one(inputs: Inputs | None, tensors: Sequence[TensorInfo]) -> list[Array]:
+    """One run's arrays [1, *shape] in the model's order; None: zeros."""
+    zeros = {t.name: np.zeros(t.shape, t.numpy_dtype) for t in tensors}
+    return list(prepare(zeros if inputs is None else inputs, tensors, batched=False).arrays)
+
+
 class _Session:
     """A context with its arena: one run at a time."""
 
@@ -229,9 +235,8 @@ class NativeModel(Model):
     def _fill(self, inputs: Inputs | None, threads: int) -> None:
         """Runs once, so that code, caches and pool are warm. Later runs start from what this one left of the inputs,
         which changes no time: integer kernels don't look at values."""
-        zeros = {t.name: np.zeros(t.shape, t.numpy_dtype) for t in self.inputs}
-        batch = prepare(zeros if inputs is None else inputs, self.inputs, batched=False)
-        self._session.run(batch.arrays, empty_outputs(self.outputs, 1, False), 1, self._pool(threads))
+        arrays = prepare_one(inputs, self.inputs)
+        self._session.run(arrays, empty_outputs(self.outputs, 1, False), 1, self._pool(threads))
 
     def profile(self, inputs: Inputs | None = None, *, repeats: int = 20, threads: int = 1) -> Profile:
         times = np.zeros((_positive(repeats), len(self.steps)), np.uint64)
