@@ -25,7 +25,7 @@ class Run:
     """Operands of one run.
 
     Attributes:
-        acc: local array of `rows · vectors · spread` s32 registers, row after row.
+        acc: local array of the tile's accumulators (`Product.initial`), s32 registers.
         x, x_index: activations; x_index(row) is the element where the row's run starts.
         w, w_index: weights of the block; the run starts at w_index.
         groups: K groups of the run.
@@ -118,8 +118,26 @@ class Product:
         """Emits the loop over a run's groups."""
         raise NotImplementedError
 
+    def initial(self, starts: Sequence[Sequence[Expr]]) -> list[Expr]:
+        """What a tile's accumulators hold at first, in the order in which `accumulate` numbers them.
+
+        Args:
+            starts: [row][vector], s32 registers that the sums are to be added to.
+        """
+        if self.spread == 1:
+            return [start for row in starts for start in row]
+        zero = tir.broadcast(tir.const(0), self.lanes)  # partial sums get the start when they are added up
+        return [zero] * (len(starts) * len(starts[0]) * self.spread)
+
+    def results(self, accumulators: Sequence[Expr], starts: Sequence[Sequence[Expr]]) -> list[list[Expr]]:
+        """[row][vector] of finished sums, one a lane, from the accumulators behind the last run."""
+        values = iter(accumulators)
+        if self.spread == 1:
+            return [[next(values) for _ in row] for row in starts]
+        return [[self.collect([next(values) for _ in range(self.spread)]) + start for start in row] for row in starts]
+
     def collect(self, accumulators: Sequence[Expr]) -> Expr:
-        """`spread` accumulators of one register -> finished sums, one a lane."""
+        """`spread` accumulators of one register -> sums, one a lane."""
         return accumulators[0]
 
     def weights_at(self, run: Run, group: Any, vector: int) -> Expr:

@@ -203,13 +203,12 @@ class _ConvEmitter:
     def _tile(self, place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
         """Accumulates tile_h × tile_w pixels of one channel block in registers and finishes them."""
         rows, vectors, runs, product = tile_h * tile_w, tile.vectors, self.plan.runs, self.product
-        acc, spread = tir.alloc(rows * vectors * product.spread, f"int32x{self.isa.lanes}"), product.spread
         bias = [tir.bind(register) for register in tile.emitter.bias(tile.position, vectors)]
-        for row in range(rows):
-            for v in range(vectors):
-                for part in range(spread):  # partial sums get the bias when they are added up
-                    start = tir.broadcast(tir.const(0), self.isa.lanes) if spread > 1 else bias[v]
-                    tir.store(acc, (row * vectors + v) * spread + part, start)
+        starts = [bias] * rows
+        initial = product.initial(starts)
+        acc = tir.alloc(len(initial), f"int32x{self.isa.lanes}")
+        for number, value in enumerate(initial):
+            tir.store(acc, number, value)
         offsets = [self._shift(_zero(place), row // tile_w, row % tile_w) for row in range(rows)]
         run_bytes = runs.groups * vectors * self.isa.lanes * product.group
         with _loop(runs.rows) as i, _loop(runs.columns) as j:
@@ -228,14 +227,7 @@ class _ConvEmitter:
                     zero=self.zero,
                 )
             )
-        results = []
-        for row in range(rows):
-            registers = []
-            for v in range(vectors):
-                first = (row * vectors + v) * spread
-                sums = product.collect([tir.load(acc, first + part) for part in range(spread)])
-                registers.append(sums + bias[v] if spread > 1 else sums)
-            results.append(registers)
+        results = product.results([tir.load(acc, number) for number in range(len(initial))], starts)
         if self.spec.epilogue.lut:
             self._write_mapped(results, place, tile, tile_h, tile_w)
             return

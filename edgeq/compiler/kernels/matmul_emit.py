@@ -114,31 +114,28 @@ class _MatMul:
         self.packer.pack(source, block.panel, block.vectors, block.count)
         if not plan.a_offset:
             return
-        acc = self._zeroed(block.vectors)
-        self._accumulate(acc, 1, block, self.buffers["ones"], lambda row: tir.const(0))
+        zeros = [[self.isa.splat(0, "int32", lanes)] * block.vectors]
+        sums = self._product(zeros, block, self.buffers["ones"], lambda row: tir.const(0))[0]
         constant = _wrapped(spec.k * plan.a_offset * plan.b_offset)
         for v in range(block.vectors):
-            sums = self._collected(acc, v)
-            start = self.isa.splat(constant, "int32", lanes) - sums * self.isa.splat(plan.a_offset, "int32", lanes)
+            start = self.isa.splat(constant, "int32", lanes) - sums[v] * self.isa.splat(plan.a_offset, "int32", lanes)
             tir.vstore(
                 self.scratch, block.start + 4 * lanes * v, tir.reinterpret(f"int8x{4 * lanes}", start), 4 * lanes
             )
 
-    def _accumulate(self, acc: Expr, rows: int, block: _Block, x: Expr, x_index: Callable[[int], Expr]) -> None:
-        groups = self.plan.groups
+    def _product(
+        self, starts: list[list[Expr]], block: _Block, x: Expr, x_index: Callable[[int], Expr]
+    ) -> list[list[Expr]]:
+        """`starts` plus rows of x times the block's columns, [row][vector]."""
+        initial = self.product.initial(starts)
+        acc = tir.alloc(len(initial), f"int32x{self.isa.lanes}")
+        for number, value in enumerate(initial):
+            tir.store(acc, number, value)
+        groups, rows = self.plan.groups, len(starts)
         run = Run(acc, rows, block.vectors, x, x_index, self.scratch, block.panel, groups, zero=self.zero)
         self.product.accumulate(run)
-
-    def _zeroed(self, registers: int) -> Expr:
-        spread, lanes = self.product.spread, self.isa.lanes
-        acc = tir.alloc(registers * spread, f"int32x{lanes}")
-        for place in range(registers * spread):
-            tir.store(acc, place, self.isa.splat(0, "int32", lanes))
-        return acc
-
-    def _collected(self, acc: Expr, register: int) -> Expr:
-        spread = self.product.spread
-        return tir.bind(self.product.collect([tir.load(acc, register * spread + part) for part in range(spread)]))
+        results = self.product.results([tir.load(acc, number) for number in range(len(initial))], starts)
+        return [[tir.bind(register) for register in row] for row in results]
 
     # --- the rows -----------------------------------------------------------------------------------------------------
 
@@ -152,18 +149,13 @@ class _MatMul:
         terms = [self._row_term(a + row * self.spec.a_m) for row in range(rows)] if self.plan.b_offset else None
 
         def tile(block: _Block) -> None:
-            acc = tir.alloc(rows * block.vectors * self.product.spread, f"int32x{self.isa.lanes}")
-            starts = self._starts(block)
-            for row in range(rows):
-                for v in range(block.vectors):
-                    value = starts[v] if terms is None else starts[v] + tir.broadcast(terms[row], self.isa.lanes)
-                    for part in range(self.product.spread):
-                        zero = self.isa.splat(0, "int32", self.isa.lanes)
-                        tir.store(acc, (row * block.vectors + v) * self.product.spread + part, zero if part else value)
-            self._accumulate(acc, rows, block, x, lambda row: base + row * step)
+            columns = self._starts(block)
+            starts = [columns] * rows
+            if terms is not None:
+                starts = [[c + tir.broadcast(term, self.isa.lanes) for c in columns] for term in terms]
+            results = self._product(starts, block, x, lambda row: base + row * step)
             position = block.column if self.spec.epilogue.per_channel else tir.const(0)
-            for row in range(rows):
-                registers = [self._collected(acc, row * block.vectors + v) for v in range(block.vectors)]
+            for row, registers in enumerate(results):
                 place = y + row * self.spec.y_m + block.column
                 self.epilogue.write(registers, position, self.buffers["y"], place, block.count)
 
