@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from edgeq.board import Board
 
 
 @click.command("bench", short_help="Time an artifact, alone or against ONNX Runtime.")
@@ -13,8 +18,11 @@ from edgeq.cli import common, units
 @click.option("--input", "data", type=click.Path(), help="Inputs to use (default: zeros).")
 @click.option("--repeat", type=click.IntRange(min=1), default=100, show_default=True, help="Runs to time.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
+@common.board_options
 @common.output_options
-def command(artifact: str, against: str | None, data: str | None, repeat: int, threads: int, as_json: bool) -> None:
+def command(
+    artifact: str, against: str | None, data: str | None, repeat: int, threads: int, board: Board | None, as_json: bool
+) -> None:
     """Time whole runs of ARTIFACT: median and spread, without loading and without moving data in and out.
 
     With --against both are run in turns on the same machine, float in and float out on either side: only that
@@ -24,7 +32,9 @@ def command(artifact: str, against: str | None, data: str | None, repeat: int, t
     from edgeq.evaluate.speed import race
 
     common.require_file(artifact, "artifact")
-    times = bench(artifact, data=data, repeats=repeat, threads=threads)
+    if board and against:
+        raise click.UsageError("--against compares on this machine: leave --ssh and --adb out")
+    times = bench(artifact, data=data, repeats=repeat, threads=threads, board=board)
     duel = race(artifact, against, data=data, repeats=repeat, threads=threads) if against else None
     if as_json:
         common.print_json({"artifact": artifact, "threads": threads, "seconds": times, "against": duel})

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +56,32 @@ def shape_options(function: F) -> F:
     return click.option("--batch", type=click.IntRange(min=1), help="Size of a dynamic leading dimension (default 1).")(
         function
     )
+
+
+def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--ssh` and `--adb`: the command gets `board`, connected, or None."""
+
+    @wraps(function)
+    def with_board(*args: Any, ssh: str | None, adb: str | None, **options: Any) -> Any:
+        if ssh is not None and adb is not None:
+            raise click.UsageError("--ssh and --adb exclude each other")
+        if ssh is None and adb is None:
+            return function(*args, board=None, **options)
+        from edgeq.board import connect
+
+        with connect(ssh=ssh, adb=adb) as board:
+            return function(*args, board=board, **options)
+
+    with_options = click.option(
+        "--adb",
+        metavar="SERIAL",
+        is_flag=False,
+        flag_value="",
+        help="On an Android device, reached by adb (without SERIAL: the only one).",
+    )(with_board)
+    return click.option(
+        "--ssh", metavar="USER@HOST", help="On a board, reached by ssh without a password; ssh://user@host:port too."
+    )(with_options)
 
 
 def calibration_options(function: F) -> F:

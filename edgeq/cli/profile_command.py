@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from edgeq.board import Board
 
 
 @click.command("profile", short_help="Time every step of an artifact.")
@@ -15,13 +18,16 @@ from edgeq.cli import common, units
 @click.option("--repeat", type=click.IntRange(min=1), default=20, show_default=True, help="Runs to take medians over.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--sort", type=click.Choice(["order", "time"]), default="order", show_default=True)
+@common.board_options
 @common.output_options
-def command(artifact: str, data: str | None, repeat: int, threads: int, sort: str, as_json: bool) -> None:
+def command(
+    artifact: str, data: str | None, repeat: int, threads: int, sort: str, board: Board | None, as_json: bool
+) -> None:
     """Time every step of ARTIFACT: microseconds, share of the run, operations a second."""
     from edgeq.evaluate.execute import profile
 
     common.require_file(artifact, "artifact")
-    found = profile(artifact, data=data, repeats=repeat, threads=threads)
+    found = profile(artifact, data=data, repeats=repeat, threads=threads, board=board)
     steps: list[dict[str, Any]] = [
         {"name": s.step.name, "op": s.step.kind, "macs": s.step.macs, "median_ns": s.median_ns, "min_ns": s.min_ns}
         for s in found.steps

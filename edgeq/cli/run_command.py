@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from edgeq.board import Board
 
 # Outputs up to this many values a sample are worth showing whole.
 SHOWN = 16
@@ -22,9 +25,17 @@ SHOWN = 16
 @click.option("--raw", is_flag=True, help="Give outputs as the integers they are, not as real numbers.")
 @click.option("--samples", type=click.IntRange(min=1), help="Run at most this many samples.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
+@common.board_options
 @common.output_options
 def command(
-    artifact: str, data: str, output: str | None, raw: bool, samples: int | None, threads: int, as_json: bool
+    artifact: str,
+    data: str,
+    output: str | None,
+    raw: bool,
+    samples: int | None,
+    threads: int,
+    board: Board | None,
+    as_json: bool,
 ) -> None:
     """Run ARTIFACT on one or more samples. One for another processor runs under QEMU, if that is installed.
 
@@ -38,7 +49,7 @@ def command(
 
     if output and Path(output).suffix != ".npz":
         raise click.UsageError("the outputs go into an .npz: give -o a name that ends with .npz")
-    outputs = run(artifact, data, raw=raw, samples=samples, threads=threads)
+    outputs = run(artifact, data, raw=raw, samples=samples, threads=threads, board=board)
     if output:
         with atomic_path(output) as scratch:
             np.savez(scratch, **outputs)  # type: ignore[arg-type]

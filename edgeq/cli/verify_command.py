@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from edgeq.board import Board
 
 
 @click.command("verify", short_help="Check an artifact's hash and golden vectors.")
@@ -14,8 +18,9 @@ from edgeq.cli import common, units
 @click.option("--hash-only", is_flag=True, help="Don't run it: check digest and structure only.")
 @click.option("--float-free", is_flag=True, help="Also disassemble its code: no floating-point arithmetic in it.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
+@common.board_options
 @common.output_options
-def command(artifact: str, hash_only: bool, float_free: bool, threads: int, as_json: bool) -> None:
+def command(artifact: str, hash_only: bool, float_free: bool, threads: int, board: Board | None, as_json: bool) -> None:
     """Check ARTIFACT: its digest, its structure, and that its golden vectors come out bit by bit.
 
     One for another processor runs under QEMU, if that is installed. With --float-free every instruction of its code is
@@ -25,7 +30,7 @@ def command(artifact: str, hash_only: bool, float_free: bool, threads: int, as_j
     from edgeq.evaluate.execute import verify
 
     common.require_file(artifact, "artifact")
-    found = verify(artifact, hash_only=hash_only, threads=threads)
+    found = verify(artifact, hash_only=hash_only, threads=threads, board=board)
     code = require(artifact) if float_free else None
     if as_json:
         instructions = {"float_free": code.instructions} if code else {}

@@ -14,7 +14,9 @@ from edgeq.evaluate.dataset import load_dataset
 from edgeq.evaluate.models import Port
 
 if TYPE_CHECKING:
+    from edgeq.board import Board
     from edgeq.runtime import Profile
+    from edgeq.runtime.model import Model
 
 Array = NDArray[Any]
 
@@ -37,8 +39,23 @@ class Verification:
     golden: int | None
 
 
+def load(artifact: str | Path, board: Board | None) -> Model:
+    """An artifact on a board, else here: in this process or under its emulator."""
+    if board is not None:
+        return board.load(artifact)
+    from edgeq import runtime
+
+    return runtime.load(artifact)
+
+
 def run(
-    artifact: str | Path, data: str | Path, *, raw: bool = False, samples: int | None = None, threads: int = 1
+    artifact: str | Path,
+    data: str | Path,
+    *,
+    raw: bool = False,
+    samples: int | None = None,
+    threads: int = 1,
+    board: Board | None = None,
 ) -> dict[str, Array]:
     """Outputs for the samples of a file.
 
@@ -48,6 +65,7 @@ def run(
         raw: give integers instead of real numbers.
         samples: run at most this many.
         threads: that share each run; results don't depend on it.
+        board: run it there.
 
     Returns:
         output name → [n, …], float32 or the output's integer dtype.
@@ -55,9 +73,7 @@ def run(
     Raises:
         ArtifactError, ToolError: it can't be loaded here. DataError, RunError: the data doesn't fit.
     """
-    from edgeq import runtime
-
-    model = runtime.load(artifact)
+    model = load(artifact, board)
     inputs = read_inputs(model, data, samples)
     return dict(model.run_batch(inputs, threads=threads, dequantize=not raw))
 
@@ -85,55 +101,66 @@ def _quantized_inputs(model: Any, path: Path, samples: int | None) -> dict[str, 
 
 
 def bench(
-    artifact: str | Path, *, data: str | Path | None = None, repeats: int = 50, threads: int = 1
+    artifact: str | Path,
+    *,
+    data: str | Path | None = None,
+    repeats: int = 50,
+    threads: int = 1,
+    board: Board | None = None,
 ) -> dict[str, float]:
     """Time whole runs of an artifact, without loading or moving data in and out.
 
     Args:
-        artifact: for this machine; a foreign one is timed under its emulator, which says nothing about the device.
+        artifact: for this machine, or for the board; a foreign one is refused: an emulator's time says nothing.
         data: inputs (the first sample is used); zeros by default. Integer kernels take the same time for any data.
         repeats: number of runs, after a few to warm up.
         threads: that share each run.
+        board: time it there.
 
     Returns:
         seconds: median, p10, p90, min, and runs.
     """
-    from edgeq import runtime
-
-    model = runtime.load(artifact)
+    model = load(artifact, board)
     times = np.asarray(model.measure(first_sample(model, data), repeats=repeats, threads=threads)) * 1e-9
     p10, median, p90 = (float(p) for p in np.percentile(times, (10, 50, 90)))
     return {"median": median, "p10": p10, "p90": p90, "min": float(times.min()), "runs": len(times)}
 
 
-def profile(artifact: str | Path, *, data: str | Path | None = None, repeats: int = 20, threads: int = 1) -> Profile:
+def profile(
+    artifact: str | Path,
+    *,
+    data: str | Path | None = None,
+    repeats: int = 20,
+    threads: int = 1,
+    board: Board | None = None,
+) -> Profile:
     """Time every step of an artifact; see `bench` for the arguments.
 
     Returns:
         for each step its name, op, multiply-accumulates and nanoseconds (median, least); nanoseconds of whole runs.
     """
-    from edgeq import runtime
-
-    model = runtime.load(artifact)
+    model = load(artifact, board)
     return model.profile(first_sample(model, data), repeats=repeats, threads=threads)
 
 
-def verify(artifact: str | Path, *, hash_only: bool = False, threads: int = 1) -> Verification:
+def verify(
+    artifact: str | Path, *, hash_only: bool = False, threads: int = 1, board: Board | None = None
+) -> Verification:
     """Check an artifact: digest, structure, and that its golden vectors come out bit by bit.
 
     Args:
         artifact: of any processor; running a foreign one needs its emulator.
         hash_only: don't run it.
         threads: that share each run.
+        board: run it there.
 
     Raises:
         ArtifactError: damaged, or of another ABI. RunError: an output value differs. ToolError: no emulator.
     """
-    from edgeq import runtime
     from edgeq.artifact.read import read
 
     parsed = read(artifact)
-    vectors = None if hash_only else runtime.load(artifact).verify(threads=threads)
+    vectors = None if hash_only else load(artifact, board).verify(threads=threads)
     return Verification(
         str(artifact),
         parsed.digest,

@@ -23,9 +23,15 @@ CROSS_GCC = {"aarch64": "aarch64-linux-gnu-gcc", "x86_64": "gcc"}
 GUARD = 0xA5
 
 
+@lru_cache(maxsize=1)
+def _workshop() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="edgeq-kernels-")
+
+
 @lru_cache(maxsize=4096)
 def _built(spec: KernelSpec, target: Target) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="edgeq-kernel-"))
+    folder = Path(tempfile.mkdtemp(dir=_workshop().name))
     path = folder / "kernel.o"
     codegen.write_object(spec.build(target), target.tvm_target(), path)
     return path
