@@ -10,7 +10,7 @@ from edgeq.compiler.isa.base import Expr
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import Product, Run
 
-_LOOP = 3.0  # address, counter, branch
+LOOP = 3.0  # address, counter, branch
 _SMULL8 = "llvm.aarch64.neon.smull.v8i16"
 _SADDLP = "llvm.aarch64.neon.saddlp.v4i32.v8i16"
 
@@ -69,7 +69,7 @@ class DotLane(ChunkProduct):
         return rows * vectors + rows + vectors <= self.registers - 1
 
     def step_cost(self, rows: int, vectors: int) -> float:
-        return rows * vectors + rows / 4 + vectors / 2 + _LOOP / 4
+        return rows * vectors + rows / 4 + vectors / 2 + LOOP / 4
 
     def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
         weights = [tir.bind(self.weights_at(run, group, v)) for v in range(run.vectors)]
@@ -98,7 +98,7 @@ class PairLane(ChunkProduct):
         return rows * vectors + rows + vectors <= self.registers - 8
 
     def step_cost(self, rows: int, vectors: int) -> float:
-        return (3 if self.lowest_weight > -128 else 4) * rows * vectors + 2.25 * rows + vectors + _LOOP / 4
+        return (3 if self.lowest_weight > -128 else 4) * rows * vectors + 2.25 * rows + vectors + LOOP / 4
 
     def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
         weights = []
@@ -132,7 +132,7 @@ class ColumnSums(ChunkProduct):
         return 4 * rows * vectors <= self.registers - 12
 
     def step_cost(self, rows: int, vectors: int) -> float:
-        return 12 * rows * vectors + rows + 2 * vectors + _LOOP
+        return 12 * rows * vectors + rows + 2 * vectors + LOOP
 
     def tile_cost(self, rows: int, vectors: int) -> float:
         return super().tile_cost(rows, vectors) + 8.0 * rows * vectors
@@ -167,7 +167,7 @@ class WideLane(ChunkProduct):
         return rows * vectors + rows + vectors <= self.registers - 4
 
     def step_cost(self, rows: int, vectors: int) -> float:
-        return rows * vectors + rows / 8 + 2 * vectors + _LOOP / 8
+        return rows * vectors + rows / 8 + 2 * vectors + LOOP / 8
 
     def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
         weights = [tir.bind(tir.cast("int16x4", self.weights_at(run, group, v))) for v in range(run.vectors)]
