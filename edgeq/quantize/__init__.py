@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from edgeq.quantize.data import CalibrationData, InputSpec, from_arrays, random_data
     from edgeq.quantize.data import load as load_data
     from edgeq.quantize.integerize import integerize
-    from edgeq.quantize.pipeline import QuantizeOptions, QuantizeResult, quantize
+    from edgeq.quantize.pipeline import Prepared, QuantizeOptions, QuantizeResult, prepare, quantize
     from edgeq.quantize.policy import LayerPolicy, Policy
     from edgeq.quantize.preprocess import Preprocess
     from edgeq.quantize.report import QuantizeReport
+    from edgeq.quantize.sensitivity import Sensitivity, sensitivity
     from edgeq.quantize.session import input_specs
 
 _HOME = {
@@ -33,18 +34,22 @@ _HOME = {
     "InputSpec": "data",
     "LayerPolicy": "policy",
     "Policy": "policy",
+    "Prepared": "pipeline",
     "Preprocess": "preprocess",
     "QuantizeOptions": "pipeline",
     "QuantizeReport": "report",
     "QuantizeResult": "pipeline",
     "Ranges": "calibrate",
+    "Sensitivity": "sensitivity",
     "calibrate": "calibrate",
     "from_arrays": "data",
     "input_specs": "session",
     "integerize": "integerize",
     "load_data": "data",
+    "prepare": "pipeline",
     "quantize": "pipeline",
     "random_data": "data",
+    "sensitivity": "sensitivity",
 }
 _RENAMED = {"load_data": "load"}
 
@@ -53,18 +58,22 @@ __all__ = [
     "InputSpec",
     "LayerPolicy",
     "Policy",
+    "Prepared",
     "Preprocess",
     "QuantizeOptions",
     "QuantizeReport",
     "QuantizeResult",
     "Ranges",
+    "Sensitivity",
     "calibrate",
     "from_arrays",
     "input_specs",
     "integerize",
     "load_data",
+    "prepare",
     "quantize",
     "random_data",
+    "sensitivity",
 ]
 
 

@@ -115,6 +115,45 @@ class _Stopwatch:
         self.seconds[name] = round(time.perf_counter() - start, 4)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A network calibrated and planned, every weight still to be rounded.
+
+    Attributes:
+        plan: type, scale and zero point of every tensor. data: checked calibration data.
+        promotion: which tensors have 16 bits and why. seconds: time per stage.
+    """
+
+    plan: Plan
+    data: CalibrationData
+    promotion: Promotion
+    seconds: Mapping[str, float]
+
+
+def prepare(
+    graph: FloatGraph,
+    data: Mapping[str, Array] | CalibrationData | None = None,
+    options: QuantizeOptions | None = None,
+) -> Prepared:
+    """Check, calibrate, plan and promote: what every search over weights starts from.
+
+    Arguments and errors as of `quantize`.
+    """
+    chosen = options or QuantizeOptions()
+    policy, watch = chosen.policy or Policy(), _Stopwatch()
+    topology = Topology(graph)
+    check_supported(topology)
+    policy.check(topology.names())
+    samples = as_data(graph, data, chosen.seed)
+    with watch.stage("calibrate"):
+        ranges = calibrate(graph, samples, chosen.observer, threads=chosen.threads, progress=chosen.progress)
+    if not chosen.bias_correction:
+        ranges = replace(ranges, means={})
+    with watch.stage("promote"):
+        promotion = _promotion(Plan(topology, ranges, policy), samples, chosen)
+    return Prepared(Plan(topology, ranges, policy, promotion.groups), samples, promotion, watch.seconds)
+
+
 def quantize(
     graph: FloatGraph,
     data: Mapping[str, Array] | CalibrationData | None = None,
@@ -135,19 +174,11 @@ def quantize(
         CompileError: sums that could leave 32 bits.
     """
     chosen = options or QuantizeOptions()
-    policy, watch = chosen.policy or Policy(), _Stopwatch()
-    topology = Topology(graph)
-    check_supported(topology)
-    policy.check(topology.names())
-    samples = as_data(graph, data, chosen.seed)
-    with watch.stage("calibrate"):
-        ranges = calibrate(graph, samples, chosen.observer, threads=chosen.threads, progress=chosen.progress)
-    if not chosen.bias_correction:
-        ranges = replace(ranges, means={})
-    with watch.stage("promote"):
-        promotion = _promotion(Plan(topology, ranges, policy), samples, chosen)
+    prepared = prepare(graph, data, chosen)
+    topology, ranges, promotion = prepared.plan.topology, prepared.plan.ranges, prepared.promotion
+    samples, watch = prepared.data, _Stopwatch(dict(prepared.seconds))
+    plan = prepared.plan
     with watch.stage("integerize"):
-        plan = Plan(topology, ranges, policy, promotion.groups)
         built = build(plan)
         prove(built.graph)
     with watch.stage("compare"):

@@ -6,8 +6,9 @@ s16  scale = max(|low|, |high|) / 32767, symmetric, from the observed extremes: 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from edgeq.quantize.observers import get
 from edgeq.quantize.policy import LayerPolicy, Policy
 from edgeq.quantize.ties import Ties
 from edgeq.quantize.topology import Layer, Topology, is_float, name_of
+
+if TYPE_CHECKING:
+    from edgeq.quantize.integerize.weights import QuantizedWeights
 
 S8, S16, S32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
 
@@ -86,11 +90,20 @@ class Plan:
     Attributes:
         topology, ties, ranges, policy: what it was made from.
         promoted: representatives of the type groups that are s16 because promotion said so.
+        weights: by layer name, integers that an algorithm chose instead of rounding to nearest.
     """
 
-    def __init__(self, topology: Topology, ranges: Ranges, policy: Policy, promoted: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        ranges: Ranges,
+        policy: Policy,
+        promoted: Collection[str] = (),
+        weights: Mapping[str, QuantizedWeights] | None = None,
+    ) -> None:
         self.topology, self.ranges, self.policy = topology, ranges, policy
         self.promoted = frozenset(promoted)
+        self.weights = dict(weights or {})
         self.ties = Ties(topology)
         self._accumulators = find_accumulators(topology)
         self._masks = find_masks(topology, self._zero_or_one())
@@ -220,7 +233,7 @@ class Plan:
         """Type groups that promotion may decide on: representative -> the values rounded in it."""
         result = {}
         for group, members in self.ties.types.groups().items():
-            roots = [name for name in members if self.ties.is_root(name) and not self._is_exact(name)]
+            roots = [name for name in members if self.ties.is_root(name) and not self.is_exact(name)]
             decided = any(self.layer_policy(name).activation for name in roots)
             given = any(name in self.ties.given for name in members)
             if roots and not decided and not given and (group not in self._wide or group in self.promoted):
@@ -272,7 +285,8 @@ class Plan:
         """Whether a value stays a 32-bit accumulator: logits on their way from a product to a softmax."""
         return name in self._accumulators
 
-    def _is_exact(self, name: str) -> bool:
+    def is_exact(self, name: str) -> bool:
+        """Whether a value is never rounded: an accumulator, a mask, a count."""
         return name in self._accumulators or name in self._masks
 
     def _zero_or_one(self) -> frozenset[str]:

@@ -93,8 +93,12 @@ def promote(
 
 def affordable_samples(topology: Topology) -> int:
     """Samples for one measurement, from the size of the network (not from a clock: results must not depend on it)."""
-    activations = sum(math.prod(shape_of(value)) for value in topology.values())
-    return max(SAMPLES, min(SAMPLES_MANY, ACTIVATIONS // max(1, activations)))
+    return max(SAMPLES, min(SAMPLES_MANY, ACTIVATIONS // max(1, activations_of(topology))))
+
+
+def activations_of(topology: Topology) -> int:
+    """Values that one inference computes."""
+    return sum(math.prod(shape_of(value)) for value in topology.values())
 
 
 def final_outputs(topology: Topology) -> list[str]:

@@ -24,19 +24,19 @@ def emit_matmul(emitter: Emitter, layer: Layer) -> None:
     left, right = layer.node.inputs[0], layer.node.inputs[1]
     weights = constant(right)
     if left is not None and constant(left) is None and weights is not None and weights.ndim == 2:
-        _emit_gemm(emitter, layer, weights)
+        _emit_gemm(emitter, layer)
     else:
         _emit_product(emitter, layer)
 
 
-def _emit_gemm(emitter: Emitter, layer: Layer, weights: Array) -> None:
+def _emit_gemm(emitter: Emitter, layer: Layer) -> None:
     """x [..., K] times constant [K, N]."""
     x = emitter.read_for_product(_input(layer, 0))
     wide = x.quant.dtype == S16
-    quantized = layer_weights(emitter, layer, x, weights.T)
+    product, quantized = layer_weights(emitter, layer)
     inputs = [
         x.value,
-        emitter.builder.constant(np.ascontiguousarray(quantized.values.T), name=f"{layer.name}.weight"),
+        emitter.builder.constant(product.arrange(quantized.values), name=f"{layer.name}.weight"),
         emitter.builder.constant(quantized.bias, name=f"{layer.name}.bias"),
     ]
     if wide:
