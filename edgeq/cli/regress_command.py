@@ -30,6 +30,13 @@ MOST_CAUSES = 3
 @click.option("--history", type=click.Path(), help="Folder of earlier results; this run is added to it.")
 @click.option("--artifacts", type=click.Path(), help="Folder to copy the compiled artifacts to.")
 @click.option("--baseline-artifacts", type=click.Path(), help="The baseline's artifacts: times are compared with them.")
+@click.option(
+    "--ssh",
+    multiple=True,
+    metavar="[TARGET=]USER@HOST",
+    help="Check and time on a board: those of TARGET, or all that its processor runs (may be repeated).",
+)
+@click.option("--adb", multiple=True, metavar="[TARGET=]SERIAL", help="The same over adb.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Measurements at the same time.")
 @click.option("--fresh", is_flag=True, help="Measure again what the cache already knows.")
 @click.option("--init", "init", type=click.Path(), metavar="MODEL.onnx", help="Write a first suite file for a model.")
@@ -44,6 +51,8 @@ def command(
     history: str | None,
     artifacts: str | None,
     baseline_artifacts: str | None,
+    ssh: tuple[str, ...],
+    adb: tuple[str, ...],
     jobs: int,
     fresh: bool,
     init: str | None,
@@ -56,6 +65,7 @@ def command(
     """
     from edgeq.report import results as files
     from edgeq.report import text
+    from edgeq.report.boards import connected
     from edgeq.report.command import Outputs, check_outputs, write_outputs
     from edgeq.report.judge import judge
     from edgeq.report.runner import RunOptions, check_artifacts_folder, run_suite
@@ -73,9 +83,9 @@ def command(
     old_artifacts = Path(baseline_artifacts) if baseline_artifacts else None
     check_artifacts_folder(old_artifacts)
     check_outputs(outputs, update_baseline)
-    with common.progress_bars(as_json) as progress:
-        options = RunOptions(jobs, not fresh, old_artifacts, progress)
-        run = run_suite(wanted, Path(suite).resolve().parent, options)
+    folder = Path(suite).resolve().parent
+    with connected(ssh, adb, wanted, folder) as boards, common.progress_bars(as_json) as progress:
+        run = run_suite(wanted, folder, RunOptions(jobs, not fresh, old_artifacts, progress, boards))
     verdict = judge(wanted, run.results, known)
     write_outputs(outputs, run, verdict, known, past)
     if as_json:

@@ -110,7 +110,7 @@ class Entry(_Part):
 
     Attributes:
         arena, stack, weights, code, file: bytes. instructions: of a run, None where they can't be counted.
-        compile_seconds: wall time. seconds: median of a run on this machine, None where it doesn't run natively.
+        compile_seconds: wall time. seconds: median of a run here or on the board, None where it runs on neither.
         ran: how it was run. golden: golden vectors that passed. agreement_samples: samples whose outputs were compared
             with the integer graph's; differing: values that differ.
         digest: of the artifact. steps, memory: inside. notes: what couldn't be measured and why.
@@ -128,7 +128,7 @@ class Entry(_Part):
     compile_seconds: float | None = None
     seconds: float | None = None
     timing: Timing | None = None
-    ran: Literal["native", "emulated", "no"] = "no"
+    ran: Literal["native", "emulated", "board", "no"] = "no"
     golden: int = 0
     agreement_samples: int = 0
     differing: int = 0

@@ -26,12 +26,13 @@ from edgeq.errors import EdgeqError, UsageError
 from edgeq.report.artifacts import ARTIFACT, measure_artifact
 from edgeq.report.graphs import Job, measure_graph
 from edgeq.report.results import Entry, GraphFacts, Results, title_of
-from edgeq.report.suite import ModelCase, Suite
+from edgeq.report.suite import ModelCase, Suite, target_path
 from edgeq.report.timing import Loader, paired, step_ratios
 
 if TYPE_CHECKING:
     from edgeq.compiler import KernelBuilder
     from edgeq.compiler.target import Target
+    from edgeq.report.boards import Boards
 
 Progress = Callable[[str, int, int], None]
 M = TypeVar("M", bound=BaseModel)
@@ -49,6 +50,7 @@ class RunOptions:
         reuse: take finished parts from the cache.
         baseline_artifacts: folder with the baseline's artifacts, for paired times.
         progress: called with (stage, done, total).
+        boards: devices that run and time some of the targets.
         loader: opens an artifact for timing; `edgeq.runtime.load` by default.
     """
 
@@ -56,6 +58,7 @@ class RunOptions:
     reuse: bool = True
     baseline_artifacts: Path | None = None
     progress: Progress | None = None
+    boards: Boards | None = None
     loader: Loader | None = None
 
 
@@ -81,7 +84,7 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
     from edgeq.compiler.target import load_target
 
     options = options or RunOptions()
-    targets = {name: load_target(_target_name(name, folder)) for name in suite.targets}
+    targets = {name: load_target(target_path(name, folder)) for name in suite.targets}
     jobs = [
         Job(name, policy, case, folder, folder / file if file else None, suite.measure.agreement_samples)
         for name, case in suite.models.items()
@@ -111,8 +114,17 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
         named = entry.model_copy(update={"model": job.model, "policy": job.policy, "target": name})
         entries.append(named)
         places[named.key] = at / ARTIFACT
+    loaders: list[Loader | None] = [
+        (options.loader or _load) if targets[e.target].runs_here() else None for e in entries
+    ]
+    if options.boards:
+        from edgeq.report.boards import run_on_boards
+
+        parts_of = [(entry, places[entry.key], at) for entry, (_, at, _) in zip(entries, pairs, strict=True)]
+        for index, loader in run_on_boards(options.boards, parts_of, options.progress).items():
+            loaders[index] = loader
     if suite.measure.time:
-        _time(suite, entries, places, {n: t.runs_here() for n, t in targets.items()}, options)
+        _time(suite, entries, places, loaders, options)
     named_graphs = [
         g.model_copy(update={"model": j.model, "policy": j.policy}) for j, (g, _) in zip(jobs, graphs, strict=True)
     ]
@@ -135,11 +147,6 @@ def _artifact(job: Job, at: Path, target: Target, suite: Suite, pool: _Pool, par
             return measure_artifact((job.model, job.policy), at, target, suite.measure, builder, made)
 
     return parts.get("artifact", key, Entry, build)
-
-
-def _target_name(name: str, folder: Path) -> str:
-    """A target's name, or its folder relative to the suite."""
-    return str(folder / name) if "/" in name else name
 
 
 def _targets_of(case: ModelCase, suite: Suite) -> list[str]:
@@ -326,15 +333,14 @@ def _time(
     suite: Suite,
     entries: list[Entry],
     places: dict[tuple[str, str, str], Path],
-    native: dict[str, bool],
+    loaders: Sequence[Loader | None],
     options: RunOptions,
 ) -> None:
-    """Times of all artifacts that run here, one after the other: nothing else of the suite runs meanwhile."""
+    """Times of what runs here or on a board, one after the other: nothing else of the suite runs meanwhile."""
     from edgeq.report.judge import limits_of
 
-    load = options.loader or _load
-    timed = [entry for entry in entries if native[entry.target]]
-    for done, entry in enumerate(timed, start=1):
+    timed = [(entry, load) for entry, load in zip(entries, loaders, strict=True) if load is not None]
+    for done, (entry, load) in enumerate(timed, start=1):
         new, threads = load(places[entry.key]), suite.measure.threads
         profile = new.profile(repeats=20, threads=threads)
         for step, found in zip(entry.steps, profile.steps, strict=True):

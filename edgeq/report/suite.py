@@ -256,6 +256,11 @@ def _check_names(suite: Suite, path: str) -> None:
                     )
 
 
+def target_path(name: str, folder: Path) -> str:
+    """A target's name, or its folder relative to the suite's."""
+    return str(folder / name) if "/" in name else name
+
+
 STARTER = """\
 # edgeq regress: what is measured, and what is still good enough. Every key: docs/regress.md
 version: 1

@@ -11,7 +11,7 @@ from edgeq.board import connect
 from edgeq.errors import RunError, ToolError, UsageError
 from edgeq.runtime import load
 from edgeq.runtime.load import host_arch
-from tests.board.conftest import FakeBoard
+from tests.support.boards import FakeBoard
 from tests.support.fakes import COLUMNS, ROWS, fake_image, reference, write_fake
 
 HOST = host_arch() or ""
@@ -112,9 +112,8 @@ def test_wrong_golden_vector(board: FakeBoard, tmp_path: Path) -> None:
     image = fake_image()
     image.golden[0].outputs[0][3, 4] ^= 1
     wrong = write_fake(tmp_path / "m.edgeq", HOST, image=image)
-    with connect(ssh="board") as there:
-        with pytest.raises(RunError, match="golden vector 0: output y differs"):
-            there.load(wrong).verify()
+    with connect(ssh="board") as there, pytest.raises(RunError, match="golden vector 0: output y differs"):
+        there.load(wrong).verify()
 
 
 def test_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
