@@ -73,6 +73,10 @@ class ConvSpec(KernelSpec):
         self.check()
         return _plan(self, target)
 
+    def cost(self, target: Target) -> float:
+        """Estimated time of one run, in the unit of Product.step_cost."""
+        return self.plan(target).cost
+
     def layout(self, target: Target) -> ChannelLayout:
         """How the channels of one group lie in registers."""
         plan = self.plan(target)

@@ -196,6 +196,7 @@ class Plan:
         tiling: of pixels and channels.
         groups: convolution groups; the channel counts below are of one group.
         staged_w, staged_h: pixels of x a block copies to scratch (0: none).
+        cost: estimated time of one run, in the unit of Product.step_cost.
     """
 
     x: Image
@@ -210,6 +211,7 @@ class Plan:
     out_channels: int
     staged_h: int
     staged_w: int
+    cost: float
 
     @property
     def blocks_h(self) -> int:
@@ -254,7 +256,7 @@ def make_plan(
         strides = (x.w * x.c, x.c) if candidate.stages else (x.row_stride, x.pixel_stride)
         steps = _runs(x, window, groups, strides, candidate).total_groups
         choices.append((choose_tile(y.h, y.w, y.c // groups, steps, candidate), candidate))
-    (_, tile), product = min(choices, key=lambda choice: choice[0][0])
+    (cost, tile), product = min(choices, key=lambda choice: choice[0][0])
     block_h, block_w = choose_blocks(y, tile, window, x, tasks, product.stages)
     blocks = y.n * math.ceil(y.h / block_h) * math.ceil(y.w / block_w)
     column_blocks = math.ceil(math.ceil(y.c // groups / product.lanes) / tile[2])
@@ -279,6 +281,7 @@ def make_plan(
         out_channels=y.c // groups,
         staged_h=staged_h,
         staged_w=staged_w,
+        cost=cost * y.n * groups,
     )
 
 
