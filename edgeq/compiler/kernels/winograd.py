@@ -1,7 +1,7 @@
 """3×3 convolution with stride 1 by Winograd's minimal filtering, exact to the bit for full 8-bit weights.
 
-2.25 (m = 2) or 4 (m = 4) times fewer multiplications than the direct form; what makes it exact, and when it is, stands in
-winograd_transforms.py.
+2.25 (m = 2) or 4 (m = 4) times fewer multiplications than the direct form; what makes it exact, and when it is, stands
+in winograd_transforms.py.
 """
 
 from __future__ import annotations

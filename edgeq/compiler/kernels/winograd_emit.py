@@ -9,6 +9,7 @@ What is cut how stands in winograd_plan.py, the transforms in winograd_transform
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -147,9 +148,7 @@ class _Emitter:
         for j in range(taps):
             values = [
                 tir.hold(
-                    tir.cast(
-                        dtype, tir.vload(self.buffers["x"], source + i * x.row_stride + j * x.pixel_stride, lanes)
-                    )
+                    tir.cast(dtype, tir.vload(self.buffers["x"], source + i * x.row_stride + j * x.pixel_stride, lanes))
                 )
                 for i in range(taps)
             ]
@@ -202,7 +201,7 @@ class _Emitter:
         """U of one chunk of channels from nine bytes a weight."""
         plan, taps = self.plan, self.transform.taps
         width = columns.vectors * self.isa.lanes * self.product.group
-        lanes = min(2 * self.isa.lanes, width)
+        lanes = math.gcd(2 * self.isa.lanes, width)
         with T.serial(0, plan.chunk_groups) as group, T.serial(0, width // lanes) as part:
             first = chunk * plan.chunk_groups + group
             source = tir.bind(columns.weights + first * (9 * width) + part * lanes)
@@ -252,15 +251,12 @@ class _Emitter:
         self, columns: _Columns, weights: tuple[Expr, Expr], v: Expr, m: Expr, start: list[Expr] | None
     ) -> None:
         rows, vectors, lanes = self.plan.rows, columns.vectors, self.isa.lanes
-        acc = tir.alloc(rows * vectors, f"int32x{lanes}")
-
-        def place(row: int, vector: int) -> Expr:
-            return m + row * 2 * self.plan.columns + vector * 2 * lanes
-
-        for row in range(rows):
-            for vector in range(vectors):
-                value = self._m(place(row, vector)) if start is None else start[vector]
-                tir.store(acc, row * vectors + vector, value)
+        places = [[m + (row * self.plan.columns + v * lanes) * 2 for v in range(vectors)] for row in range(rows)]
+        starts = [[self._m(place) for place in line] for line in places] if start is None else [start] * rows
+        initial = self.product.initial(starts)
+        acc = tir.alloc(len(initial), f"int32x{lanes}")
+        for number, value in enumerate(initial):
+            tir.store(acc, number, value)
         self.product.accumulate(
             Run(
                 acc=acc,
@@ -274,10 +270,10 @@ class _Emitter:
                 zero=self.zero,
             )
         )
-        for row in range(rows):
-            for vector in range(vectors):
-                words = tir.reinterpret(f"int16x{2 * lanes}", tir.load(acc, row * vectors + vector))
-                tir.vstore(self.scratch, place(row, vector), words, 2 * lanes)
+        sums = self.product.results([tir.load(acc, number) for number in range(len(initial))], starts)
+        for line, values in zip(places, sums, strict=True):
+            for place, value in zip(line, values, strict=True):
+                tir.vstore(self.scratch, place, tir.reinterpret(f"int16x{2 * lanes}", value), 2 * lanes)
 
     def _m(self, place: Expr) -> Expr:
         lanes = self.isa.lanes
@@ -298,17 +294,20 @@ class _Emitter:
             return
         for i in range(m):
             for j in range(m):
-                place = None
-                if residual is not None and other is not None:
-                    place = other + i * residual.image.row_stride + j * residual.image.pixel_stride
                 self.emitter.write(
                     self._recover(results, i, j),
                     columns.position,
                     self.buffers["y"],
                     to + i * spec.y.row_stride + j * spec.y.pixel_stride,
                     columns.count,
-                    residual_index=place,
+                    residual_index=self._residual_place(other, i, j),
                 )
+
+    def _residual_place(self, start: Expr | None, i: Expr | int, j: Expr | int) -> Expr | None:
+        residual = self.spec.epilogue.residual
+        if residual is None or start is None:
+            return None
+        return start + i * residual.image.row_stride + j * residual.image.pixel_stride
 
     def _transform_outputs(self, tile: Expr, columns: _Columns) -> list[Expr]:
         """For each register of columns m × m outputs, times a factor each, in a local array."""
@@ -344,16 +343,13 @@ class _Emitter:
     def _write_mapped(self, results: Sequence[Expr], columns: _Columns, to: Expr, other: Expr | None) -> None:
         """Finishes a tile whose epilogue has a table: all its bytes together."""
         spec, m, at = self.spec, self.transform.m, self.plan.bytes_start
-        residual, words = spec.epilogue.residual, columns.vectors * self.isa.lanes // 2
+        words = columns.vectors * self.isa.lanes // 2
         for i in range(m):
             for j in range(m):
                 place = at + (i * m + j) * words
                 self.emitter.stage_bytes(self._recover(results, i, j), columns.position, self.scratch, place)
         self.emitter.map_bytes(self.scratch, at, m * m * words * 2, self.target.vector_bytes)
         with T.serial(0, m) as i, T.serial(0, m) as j:
-            place = None
-            if residual is not None and other is not None:
-                place = other + i * residual.image.row_stride + j * residual.image.pixel_stride
             self.emitter.finish_bytes(
                 self.scratch,
                 at + (i * m + j) * words,
@@ -361,5 +357,5 @@ class _Emitter:
                 self.buffers["y"],
                 to + i * spec.y.row_stride + j * spec.y.pixel_stride,
                 columns.count,
-                residual_index=place,
+                residual_index=self._residual_place(other, i, j),
             )

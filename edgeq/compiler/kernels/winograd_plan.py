@@ -124,7 +124,8 @@ class WinogradPlan:
         multiply = registers / self.vectors * pieces * (p.step_cost(self.rows, self.vectors) * self.groups + 12.0)
         # Operations on registers: a chain takes about 2·(m + 2) of them, both passes run over m + 2 rows.
         chain = 2.2 * t.taps
-        forward = tiles * self.channels / (2 * p.lanes) * t.taps * 2 * (chain + t.taps)
+        steps = math.ceil(self.channels / min(2 * p.lanes, 1 << (self.channels.bit_length() - 1)))
+        forward = tiles * steps * t.taps * 2 * (chain + t.taps)
         back = tiles * registers * (t.taps * (chain + t.taps) + t.m * (chain + 6.0 * t.m))
         cost = t.positions * multiply + (forward + back) / 2
         if not self.stored:

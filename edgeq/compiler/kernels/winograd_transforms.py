@@ -1,13 +1,13 @@
-"""Minimal filtering F(m×m, 3×3) in integers, for m = 2 and 4: matrices, their addition chains, and the exactness bounds.
+"""Minimal filtering F(m×m, 3×3) in integers, m = 2 and 4: matrices, their addition chains, and the exactness bounds.
 
-Winograd's algorithm computes m × m outputs of a 3×3 convolution as Y = Aᵀ·[(G·w·Gᵀ) ∘ (Bᵀ·x·B)]·A with (m + 2)² products
-in place of 9·m². Here every row of G is scaled to integers, so that Y comes out as multiples of the convolution:
+Winograd's algorithm computes m × m outputs of a 3×3 convolution as Y = Aᵀ·[(G·w·Gᵀ) ∘ (Bᵀ·x·B)]·A, with (m + 2)²
+products in place of 9·m². Here every row of G is scaled to integers, so that Y holds multiples of the convolution:
 
     m = 2    4 · acc                            (2·G; Lavin & Gray, arXiv 1509.09308, have G, B and A)
     m = 4    9 · 2^(s_i + s_j) · acc            s = (3, 2, 1, 1) by output row and column
 
-All additions may wrap modulo 2^32. 9 is odd, so a multiplication by 9⁻¹ · 2^(6 − s_i − s_j) modulo 2^32 gives 64 · acc in
-every position, and an arithmetic shift gives acc itself if and only if −2^25 <= acc < 2^25 (2^29 for m = 2). Whoever
+All additions may wrap modulo 2^32. 9 is odd, so a multiplication by 9⁻¹ · 2^(6 − s_i − s_j) modulo 2^32 gives 64 · acc
+in every position, and an arithmetic shift gives acc itself if and only if −2^25 <= acc < 2^25 (2^29 for m = 2). Whoever
 compiles a layer checks this for each of its channels (`exact_limit`).
 
 The transformed weights and inputs are s16: `weight_bound` and `input_bounds` prove it.

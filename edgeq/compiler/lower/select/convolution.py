@@ -10,10 +10,12 @@ import numpy as np
 from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.conv_transpose import input_padding, phases
 from edgeq.compiler.kernels.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.winograd import WinogradSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads
 from edgeq.compiler.lower.select.attributes import integer, ints, lowest_weight, stored_epilogue
+from edgeq.compiler.lower.select.choice import cheapest
 
 
 def lower_conv(ctx: Lowering, group: Group) -> None:
@@ -44,14 +46,17 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
         "x_zero_point": zero_point + source.bias,
         "lowest_weight": lowest_weight(weights),
     }
-    spec = _spec(common, groups)
+    spec = _spec(ctx, common, groups, constants)
     ctx.step(spec, {"x": source, "y": out, **views}, constants, spec.macs)
 
 
-def _spec(common: dict[str, Any], groups: int) -> ConvSpec | DepthwiseSpec:
+def _spec(
+    ctx: Lowering, common: dict[str, Any], groups: int, constants: dict[str, np.ndarray]
+) -> ConvSpec | DepthwiseSpec | WinogradSpec:
     """The kernel: depthwise where every channel is a group of its own."""
-    depthwise = groups == common["x"].c and groups > 1
-    return DepthwiseSpec(**common) if depthwise else ConvSpec(**common, groups=groups)
+    if groups == common["x"].c and groups > 1:
+        return DepthwiseSpec(**common)
+    return cheapest(ConvSpec(**common, groups=groups), constants, ctx.target)
 
 
 def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
@@ -90,12 +95,13 @@ def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
             "x_zero_point": zero_point + source.bias,
             "lowest_weight": lowest_weight(phase.weights),
         }
-        spec = _spec(common, groups)
+        constants["w"] = phase.weights
+        spec = _spec(ctx, common, groups, constants)
         views = {
             "x": replace(source, offset=source.offset + x_offset),
             "y": replace(out, offset=out.offset + y_offset),
         }
-        ctx.step(spec, views, {**constants, "w": phase.weights}, spec.macs)
+        ctx.step(spec, views, constants, spec.macs)
 
 
 HANDLERS = {"Conv": lower_conv, "ConvS16": lower_conv, "ConvTranspose": lower_conv_transpose}
