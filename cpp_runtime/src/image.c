@@ -125,7 +125,7 @@ static edgeq_status check_steps(char *detail, const edgeq_image *image) {
 
 /* Inputs and outputs, and the golden vectors that are made of their values. */
 static edgeq_status check_tensors(char *detail, const edgeq_image *image) {
-  const edgeq_tensor_record *tensors = (const void *)((const uint8_t *)image + image->tensors);
+  const edgeq_tensor_record *tensors = edgeq_image_tensors(image);
   uint64_t golden = 0;
   for (uint64_t index = 0; index < (uint64_t)image->input_count + image->output_count; index++) {
     const edgeq_status status = check_tensor(detail, image, &tensors[index]);
@@ -141,7 +141,7 @@ static edgeq_status check_tensors(char *detail, const edgeq_image *image) {
   return EDGEQ_OK;
 }
 
-edgeq_status edgeq_image_check(char *detail, const edgeq_image *image, uint64_t size) {
+static edgeq_status check_image(char *detail, const edgeq_image *image, uint64_t size) {
   edgeq_status status = check_header(detail, image, size);
   if (status == EDGEQ_OK) {
     status = check_ranges(detail, image);
@@ -152,23 +152,48 @@ edgeq_status edgeq_image_check(char *detail, const edgeq_image *image, uint64_t 
   return status == EDGEQ_OK ? check_tensors(detail, image) : status;
 }
 
-void edgeq_model_bind(edgeq_model *model, const edgeq_image *image) {
-  model->image = image;
-  model->weights = (const uint8_t *)image + image->weights;
-  model->step = (edgeq_step_fn)((uintptr_t)&image->entry + (uintptr_t)image->entry);
+/* All but the place in the arena, and but the shape if `program` differs. */
+static int same_tensor(const edgeq_tensor_record *one, const edgeq_tensor_record *other, int same_shape) {
+  return one->dtype == other->dtype && one->rank == other->rank && one->scale == other->scale &&
+         one->zero_point == other->zero_point &&
+         (!same_shape || memcmp(one->shape, other->shape, sizeof one->shape) == 0);
 }
 
-edgeq_status edgeq_model_attach(edgeq_model *model, const edgeq_image *image) {
-  if (model == NULL) {
-    return EDGEQ_ERROR_ARGUMENT;
+/* Image `index` against the first of all, of its variant, and of its program: see the head of artifact.h. */
+static edgeq_status check_kinship(char *detail, const edgeq_image *images, uint32_t index) {
+  const edgeq_image *image = &images[index];
+  const uint32_t program = index % images->program_count;
+  int good = image->index == index && image->variant_count == images->variant_count &&
+             image->program_count == images->program_count && image->flags == images->flags &&
+             image->input_count == images->input_count && image->output_count == images->output_count &&
+             image->cpu_features == images[index - program].cpu_features;
+  for (uint64_t place = 0; good && place < (uint64_t)image->input_count + image->output_count; place++) {
+    const edgeq_tensor_record *tensor = &edgeq_image_tensors(image)[place];
+    good = same_tensor(tensor, &edgeq_image_tensors(images)[place], 0) &&
+           same_tensor(tensor, &edgeq_image_tensors(&images[program])[place], 1) &&
+           strcmp(edgeq_image_text(image, tensor->name),
+                  edgeq_image_text(images, edgeq_image_tensors(images)[place].name)) == 0;
   }
-  memset(model, 0, sizeof *model);
-  if (image == NULL) {
-    return edgeq_fail(model->detail, EDGEQ_ERROR_ARGUMENT, "no image was given");
+  return good ? EDGEQ_OK
+              : edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "program %u contradicts the first one", (unsigned)index);
+}
+
+edgeq_status edgeq_images_check(char *detail, const edgeq_image *images, uint64_t size) {
+  edgeq_status status = check_image(detail, images, size);
+  if (status != EDGEQ_OK) {
+    return status;
   }
-  const edgeq_status status = edgeq_image_check(model->detail, image, image->image_size);
-  if (status == EDGEQ_OK) {
-    edgeq_model_bind(model, image);
+  if (images->variant_count == 0 || images->variant_count > EDGEQ_MAX_VARIANTS || images->program_count == 0 ||
+      images->program_count > EDGEQ_MAX_PROGRAMS || (images->flags & ~EDGEQ_IMAGE_PADS) != 0) {
+    return edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the image's variants, programs or flags are out of range");
+  }
+  for (uint32_t index = 0; status == EDGEQ_OK && index < images->variant_count * images->program_count; index++) {
+    const uint64_t before = (uint64_t)index * sizeof *images;
+    /* size < before would wrap; check_header refuses what is left if it can't hold a header. */
+    status = check_image(detail, &images[index], before <= size ? size - before : 0);
+    if (status == EDGEQ_OK) {
+      status = check_kinship(detail, images, index);
+    }
   }
   return status;
 }

@@ -24,11 +24,29 @@ static inline int edgeq_inside(uint64_t offset, uint64_t size, uint64_t limit) {
 
 /* ---- image.c */
 
-/* Checks every field of the image of `size` bytes. The machine code it points to isn't looked at. */
-INTERNAL edgeq_status edgeq_image_check(char *detail, const edgeq_image *image, uint64_t size);
+/* Checks every field of all images in `size` bytes. The machine code they point to isn't looked at. */
+INTERNAL edgeq_status edgeq_images_check(char *detail, const edgeq_image *images, uint64_t size);
 
-/* Fills the model's pointers from a checked image. */
-INTERNAL void edgeq_model_bind(edgeq_model *model, const edgeq_image *image);
+/* ---- program.c */
+
+/* Points the model to the best variant of checked images that this CPU can run. */
+INTERNAL edgeq_status edgeq_model_bind(edgeq_model *model, const edgeq_image *images);
+
+/* EDGEQ_ERROR_CPU and the first feature of `needed` that this CPU hasn't, if there is one. */
+INTERNAL edgeq_status edgeq_features_check(char *detail, uint64_t needed);
+
+/* Where the code of an image lies. */
+static inline uintptr_t edgeq_entry_of(const edgeq_image *image) {
+  return (uintptr_t)&image->entry + (uintptr_t)image->entry;
+}
+
+static inline const char *edgeq_image_text(const edgeq_image *image, uint32_t offset) {
+  return (const char *)image + image->strings + offset;
+}
+
+static inline const edgeq_tensor_record *edgeq_image_tensors(const edgeq_image *image) {
+  return (const void *)((const uint8_t *)image + image->tensors);
+}
 
 INTERNAL uint32_t edgeq_dtype_size(uint32_t dtype); /* bytes, 0 if unknown */
 INTERNAL uint64_t edgeq_tensor_count(const edgeq_tensor_record *tensor);

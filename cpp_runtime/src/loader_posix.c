@@ -53,19 +53,6 @@ static edgeq_status check_digest(char *detail, const artifact *file) {
   return EDGEQ_OK;
 }
 
-/* The first feature that is needed and missing is named; later ones mostly come with it. */
-static edgeq_status check_features(char *detail, const edgeq_trailer *trailer) {
-  const uint64_t missing = trailer->cpu_features & ~edgeq_host_cpu_features();
-  for (uint32_t bit = 0; bit < 64; bit++) {
-    if (missing >> bit & 1) {
-      const char *name = edgeq_cpu_feature_name(trailer->arch, bit);
-      return edgeq_fail(detail, EDGEQ_ERROR_CPU, "this CPU has no %s (bit %u of the feature mask)",
-                        name != NULL ? name : "feature of a newer edgeq", (unsigned)bit);
-    }
-  }
-  return EDGEQ_OK;
-}
-
 static edgeq_status check_trailer(char *detail, artifact *file, uint32_t flags) {
   const edgeq_trailer *trailer = &file->trailer;
   const int is_elf = file->size >= SELFMAG && memcmp(file->bytes, ELFMAG, SELFMAG) == 0;
@@ -95,7 +82,7 @@ static edgeq_status check_trailer(char *detail, artifact *file, uint32_t flags) 
     return edgeq_fail(detail, EDGEQ_ERROR_ARCH, "built for %s, this is %s", arch_name(trailer->arch),
                       arch_name(edgeq_host_arch()));
   }
-  return check_features(detail, trailer);
+  return edgeq_features_check(detail, trailer->cpu_features);
 }
 
 static int good_segment(const Elf64_Phdr *segment, uint64_t body, uint64_t page, uint64_t end_of_last) {
@@ -192,6 +179,28 @@ static edgeq_status map_all(edgeq_model *model, const artifact *file) {
   return EDGEQ_OK;
 }
 
+/* Every program's code must lie in a segment that may be executed, the first one's where the trailer says. */
+static edgeq_status check_entries(char *detail, const artifact *file, const edgeq_image *images, uintptr_t base) {
+  for (uint32_t index = 0; index < images->variant_count * images->program_count; index++) {
+    const uint64_t vaddr = edgeq_entry_of(&images[index]) - base;
+    const Elf64_Phdr *code = segment_of(file, vaddr, 1);
+    if (code == NULL || !(code->p_flags & PF_X) || (index == 0 && vaddr != file->trailer.entry_vaddr)) {
+      return edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the entry point of program %u is wrong", (unsigned)index);
+    }
+  }
+  return EDGEQ_OK;
+}
+
+/* What is mapped becomes the model, if all of it is right. */
+static edgeq_status bind_checked(edgeq_model *model, const artifact *file) {
+  const edgeq_image *images = (const void *)((const uint8_t *)model->mapping + file->trailer.image_vaddr);
+  edgeq_status status = edgeq_images_check(model->detail, images, file->trailer.image_size);
+  if (status == EDGEQ_OK) {
+    status = check_entries(model->detail, file, images, (uintptr_t)model->mapping);
+  }
+  return status == EDGEQ_OK ? edgeq_model_bind(model, images) : status;
+}
+
 static edgeq_status load(edgeq_model *model, artifact *file, uint32_t flags) {
   file->page = (uint64_t)sysconf(_SC_PAGESIZE);
   edgeq_status status = check_trailer(model->detail, file, flags);
@@ -201,9 +210,7 @@ static edgeq_status load(edgeq_model *model, artifact *file, uint32_t flags) {
   const edgeq_trailer *trailer = &file->trailer;
   if (status == EDGEQ_OK) {
     const Elf64_Phdr *data = segment_of(file, trailer->image_vaddr, trailer->image_size);
-    const Elf64_Phdr *code = segment_of(file, trailer->entry_vaddr, 1);
-    if (data == NULL || code == NULL || !(code->p_flags & PF_X) ||
-        trailer->image_vaddr - data->p_vaddr != trailer->image_offset - data->p_offset) {
+    if (data == NULL || trailer->image_vaddr - data->p_vaddr != trailer->image_offset - data->p_offset) {
       status = edgeq_fail(model->detail, EDGEQ_ERROR_FORMAT, "the trailer points outside the segments");
     }
   }
@@ -211,16 +218,8 @@ static edgeq_status load(edgeq_model *model, artifact *file, uint32_t flags) {
     status = map_all(model, file);
   }
   if (status == EDGEQ_OK) {
-    const edgeq_image *image = (const void *)((const uint8_t *)model->mapping + trailer->image_vaddr);
-    status = edgeq_image_check(model->detail, image, trailer->image_size);
-    if (status == EDGEQ_OK) {
-      edgeq_model_bind(model, image);
-      if ((uintptr_t)model->step != (uintptr_t)model->mapping + trailer->entry_vaddr) {
-        status = edgeq_fail(model->detail, EDGEQ_ERROR_FORMAT, "image and trailer name different entry points");
-      }
-    }
+    status = bind_checked(model, file);
   }
-  model->cpu_features = trailer->cpu_features;
   model->code_size = trailer->code_size;
   return status;
 }

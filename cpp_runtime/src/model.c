@@ -2,7 +2,7 @@
 #include "internal.h"
 
 const char *edgeq_text(const edgeq_model *model, uint32_t offset) {
-  return (const char *)model->image + model->image->strings + offset;
+  return edgeq_image_text(model->image, offset);
 }
 
 const edgeq_step_record *edgeq_steps(const edgeq_model *model) {
@@ -14,8 +14,7 @@ const edgeq_tensor_record *edgeq_tensor(const edgeq_model *model, int is_output,
   if (image == NULL || index >= (is_output ? image->output_count : image->input_count)) {
     return NULL;
   }
-  const edgeq_tensor_record *tensors = (const void *)((const uint8_t *)image + image->tensors);
-  return tensors + (is_output ? (size_t)image->input_count : 0) + index;
+  return edgeq_image_tensors(image) + (is_output ? (size_t)image->input_count : 0) + index;
 }
 
 static edgeq_status describe(const edgeq_model *model, const edgeq_tensor_record *tensor, edgeq_tensor_info *info) {
@@ -70,7 +69,11 @@ static const edgeq_image *image_of(const edgeq_model *model) {
 
 size_t edgeq_arena_size(const edgeq_model *model) {
   const edgeq_image *image = image_of(model);
-  return image != NULL ? (size_t)image->arena_size : 0;
+  uint64_t most = 0;
+  for (uint32_t program = 0; image != NULL && program < model->stands_for; program++) {
+    most = image[program].arena_size > most ? image[program].arena_size : most;
+  }
+  return (size_t)most;
 }
 
 uint32_t edgeq_max_threads(const edgeq_model *model) {

@@ -25,9 +25,9 @@ edgeq_status edgeq_context_init(edgeq_context *context, const edgeq_model *model
   if (model == NULL || model->image == NULL || arena == NULL) {
     return edgeq_fail(context->detail, EDGEQ_ERROR_ARGUMENT, "a loaded model and an arena are needed");
   }
-  if (arena_size < model->image->arena_size) {
+  if (arena_size < edgeq_arena_size(model)) {
     return edgeq_fail(context->detail, EDGEQ_ERROR_ARENA, "the arena has %llu bytes, the model needs %llu",
-                      (unsigned long long)arena_size, (unsigned long long)model->image->arena_size);
+                      (unsigned long long)arena_size, (unsigned long long)edgeq_arena_size(model));
   }
   if ((uintptr_t)arena % EDGEQ_ALIGNMENT != 0) {
     return edgeq_fail(context->detail, EDGEQ_ERROR_ARENA, "the arena doesn't start on a multiple of %u bytes",

@@ -73,6 +73,8 @@ static void make_fake(fake *f) {
   f->image.tensors = offsetof(fake, tensors);
   f->image.strings = offsetof(fake, strings);
   f->image.strings_size = sizeof f->strings;
+  f->image.variant_count = 1;
+  f->image.program_count = 1;
   memcpy(f->strings, "\0cells", 7);
   for (uint32_t step = 0; step < STEPS; step++) {
     f->steps[step] = (edgeq_step_record){.name = 1, .tasks = TASKS, .grain = 1};
@@ -101,29 +103,132 @@ static void test_hash(void) {
 }
 
 static void test_bad_images(void) {
-  static const size_t places[] = {offsetof(edgeq_image, magic),        offsetof(edgeq_image, abi_version),
-                                  offsetof(edgeq_image, header_size),  offsetof(edgeq_image, arena_size) + 4,
-                                  offsetof(edgeq_image, image_size),   offsetof(edgeq_image, arena_alignment),
-                                  offsetof(edgeq_image, max_threads),  offsetof(edgeq_image, step_count),
-                                  offsetof(edgeq_image, input_count),  offsetof(edgeq_image, output_count),
-                                  offsetof(edgeq_image, golden_count), offsetof(edgeq_image, steps),
-                                  offsetof(edgeq_image, tensors),      offsetof(edgeq_image, golden),
-                                  offsetof(edgeq_image, strings),      offsetof(edgeq_image, strings_size),
-                                  offsetof(edgeq_image, weights),      offsetof(edgeq_image, weights_size),
-                                  offsetof(edgeq_image, manifest),     offsetof(edgeq_image, manifest_size)};
+  static const size_t places[] = {offsetof(edgeq_image, magic),         offsetof(edgeq_image, abi_version),
+                                  offsetof(edgeq_image, header_size),   offsetof(edgeq_image, arena_size) + 4,
+                                  offsetof(edgeq_image, image_size),    offsetof(edgeq_image, arena_alignment),
+                                  offsetof(edgeq_image, max_threads),   offsetof(edgeq_image, step_count),
+                                  offsetof(edgeq_image, input_count),   offsetof(edgeq_image, output_count),
+                                  offsetof(edgeq_image, golden_count),  offsetof(edgeq_image, steps),
+                                  offsetof(edgeq_image, tensors),       offsetof(edgeq_image, golden),
+                                  offsetof(edgeq_image, strings),       offsetof(edgeq_image, strings_size),
+                                  offsetof(edgeq_image, weights),       offsetof(edgeq_image, weights_size),
+                                  offsetof(edgeq_image, manifest),      offsetof(edgeq_image, manifest_size),
+                                  offsetof(edgeq_image, variant_count), offsetof(edgeq_image, program_count),
+                                  offsetof(edgeq_image, index),         offsetof(edgeq_image, flags)};
   fake f;
   char detail[EDGEQ_DETAIL_SIZE];
+  edgeq_model model;
   make_fake(&f);
-  EXPECT(edgeq_image_check(detail, &f.image, sizeof f) == EDGEQ_OK);
+  EXPECT(edgeq_model_attach(&model, &f.image) == EDGEQ_OK);
   for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
     make_fake(&f);
     memset((uint8_t *)&f + places[i], 0xff, 4);
-    EXPECT(edgeq_image_check(detail, &f.image, sizeof f) != EDGEQ_OK);
+    EXPECT(edgeq_images_check(detail, &f.image, sizeof f) != EDGEQ_OK);
     EXPECT(detail[0] != '\0');
   }
-  edgeq_model model;
+  make_fake(&f);
+  f.image.cpu_features = UINT64_C(1) << 63;
+  EXPECT(edgeq_model_attach(&model, &f.image) == EDGEQ_ERROR_CPU);
   EXPECT(edgeq_model_attach(&model, NULL) == EDGEQ_ERROR_ARGUMENT);
   EXPECT(edgeq_model_attach(NULL, &f.image) == EDGEQ_ERROR_ARGUMENT);
+}
+
+/* Two programs for two kinds of CPU, the better of which no machine has: they differ in shapes and arenas. */
+typedef struct family {
+  edgeq_image images[4];
+  edgeq_step_record step;
+  edgeq_tensor_record tensors[2][2]; /* program; input, output */
+  char strings[32];
+} __attribute__((aligned(EDGEQ_ALIGNMENT))) family;
+
+static void make_family(family *f) {
+  memset(f, 0, sizeof *f);
+  for (uint32_t index = 0; index < 4; index++) {
+    fake one;
+    make_fake(&one);
+    edgeq_image *image = &f->images[index];
+    const size_t start = index * sizeof *image;
+    *image = one.image;
+    image->entry = (int64_t)((uintptr_t)fake_step - (uintptr_t)&image->entry);
+    image->image_size = sizeof *f - start;
+    image->step_count = 1;
+    image->steps = offsetof(family, step) - start;
+    image->tensors = offsetof(family, tensors[index % 2]) - start;
+    image->strings = offsetof(family, strings) - start;
+    image->variant_count = image->program_count = 2;
+    image->index = index;
+    image->flags = EDGEQ_IMAGE_PADS;
+    image->arena_size = CELLS * 4 * (1 + index % 2);
+    image->cpu_features = index < 2 ? UINT64_C(1) << 63 : 0;
+  }
+  f->step = (edgeq_step_record){.name = 1, .tasks = TASKS, .grain = 1};
+  for (uint32_t program = 0; program < 2; program++) {
+    edgeq_tensor_record tensor = fake_tensor();
+    tensor.rank = 2;
+    tensor.shape[0] = 1;
+    tensor.shape[1] = program == 0 ? CELLS / 2 : CELLS;
+    tensor.strides[0] = tensor.shape[1];
+    tensor.strides[1] = 1;
+    tensor.size = (uint64_t)tensor.shape[1] * 4;
+    f->tensors[program][0] = f->tensors[program][1] = tensor;
+  }
+  memcpy(f->strings, "\0cells", 7);
+}
+
+static uint32_t program_for(const edgeq_model *model, int64_t rows, int64_t length) {
+  const int64_t shape[2] = {rows, length}, *const shapes[1] = {shape};
+  uint32_t index = 0;
+  const edgeq_status status = edgeq_program_for(model, shapes, &index);
+  EXPECT(status == EDGEQ_OK || status == EDGEQ_ERROR_SIZE);
+  return status == EDGEQ_OK ? index : 99;
+}
+
+static void test_programs(void) {
+  family f;
+  edgeq_model model, longer, other;
+  edgeq_tensor_info info;
+  make_family(&f);
+  EXPECT(edgeq_model_attach(&model, &f.images[0]) == EDGEQ_OK);
+  EXPECT(model.variant == 1 && edgeq_variant_count(&model) == 2 && edgeq_program_count(&model) == 2);
+  EXPECT(edgeq_arena_size(&model) == CELLS * 8);
+  EXPECT(edgeq_program(&longer, &model, 1) == EDGEQ_OK && edgeq_arena_size(&longer) == CELLS * 8);
+  EXPECT(edgeq_input_info(&longer, 0, &info) == EDGEQ_OK && info.shape[1] == CELLS);
+  EXPECT(edgeq_program(&longer, &longer, 0) == EDGEQ_OK && edgeq_arena_size(&longer) == CELLS * 4);
+  EXPECT(edgeq_program(&longer, &model, 2) == EDGEQ_ERROR_ARGUMENT);
+  EXPECT(edgeq_program(NULL, &model, 0) == EDGEQ_ERROR_ARGUMENT);
+  EXPECT(edgeq_variant(&other, &model, 0) == EDGEQ_ERROR_CPU && other.detail[0] != '\0');
+  EXPECT(edgeq_variant(&other, &longer, 1) == EDGEQ_OK && edgeq_arena_size(&other) == CELLS * 4);
+  EXPECT(edgeq_variant(&other, &model, 2) == EDGEQ_ERROR_ARGUMENT);
+  EXPECT(edgeq_pads(&model) && !edgeq_pads(NULL));
+  EXPECT(program_for(&model, 1, CELLS) == 1 && program_for(&model, 1, CELLS / 2) == 0);
+  EXPECT(program_for(&model, 1, 1) == 0 && program_for(&model, 1, CELLS / 2 + 1) == 1);
+  EXPECT(program_for(&model, 1, CELLS + 1) == 99 && program_for(&model, 2, CELLS) == 99);
+  EXPECT(program_for(&model, 1, 0) == 99 && program_for(&model, 1, -1) == 99);
+}
+
+/* What must be the same in all programs, changed in one. */
+static void test_programs_that_contradict_each_other(void) {
+  for (int change = 0; change < 11; change++) {
+    family f;
+    edgeq_model model;
+    make_family(&f);
+    EXPECT(edgeq_model_attach(&model, &f.images[0]) == EDGEQ_OK);
+    edgeq_image *last = &f.images[3];
+    edgeq_tensor_record *tensor = &f.tensors[1][0];
+    uint32_t *const words[] = {&last->variant_count, &last->program_count, &last->index,  &last->flags,
+                               &last->input_count,   &tensor->dtype,       &tensor->rank, &tensor->name};
+    if (change < 8) {
+      *words[change] ^= 1;
+    } else if (change == 8) {
+      last->cpu_features = 0x80;
+    } else if (change == 9) {
+      tensor->scale = 2.0;
+    } else {
+      tensor->zero_point = 1;
+    }
+    EXPECT(edgeq_model_attach(&model, &f.images[0]) == EDGEQ_ERROR_FORMAT && model.detail[0] != '\0');
+    EXPECT(model.image == NULL);
+  }
 }
 
 /* Every value of every 4-byte and 8-byte word of the records set to extremes: refused, or harmless to look at. */
@@ -260,6 +365,8 @@ static void test_floats(void) {
 int main(void) {
   test_hash();
   test_bad_images();
+  test_programs();
+  test_programs_that_contradict_each_other();
   test_hostile_records();
   test_contexts();
   test_threads();

@@ -1,8 +1,8 @@
 """The artifact: one file per model and target. Writing, reading, checking."""
 
-from edgeq.artifact.format import ArchInfo, ArtifactSizes, Golden, ModelImage, StepInfo, TensorInfo
+from edgeq.artifact.format import ArchInfo, ArtifactSizes, Golden, ModelImage, StepInfo, TensorInfo, Variant
 from edgeq.artifact.read import Artifact, read
-from edgeq.artifact.write import write
+from edgeq.artifact.write import write, write_variants
 
 __all__ = [
     "ArchInfo",
@@ -12,6 +12,8 @@ __all__ = [
     "ModelImage",
     "StepInfo",
     "TensorInfo",
+    "Variant",
     "read",
     "write",
+    "write_variants",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeq.artifact.format import ALIGNMENT
@@ -42,21 +43,27 @@ class ElfError(ValueError):
     """The bytes aren't the ELF file they should be; the text says why."""
 
 
-def image_object(arch: str, image: bytes | bytearray, entry_offset: int) -> bytes:
+def image_object(arch: str, image: bytes | bytearray, entries: Mapping[int, str]) -> bytes:
     """A relocatable object that defines `edgeq_model` = `image` in `.rodata.edgeq`.
 
-    The 8 bytes at `entry_offset` become the distance from there to the hidden symbol `edgeq_step`. Written here rather
-    than by an assembler, so that weights of any size cost no process and no copy in a compiler's cache.
+    Args:
+        arch: a key of `MACHINES`.
+        image: the bytes.
+        entries: offset in the image → symbol; the 8 bytes there become the distance from there to that hidden symbol.
+
+    Written here rather than by an assembler, so that weights of any size cost no process and no copy in a compiler's
+    cache.
     """
     names = b"\0.rodata.edgeq\0.rela.rodata.edgeq\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack\0"
-    symbols = b"\0edgeq_model\0edgeq_step\0"
     hidden, global_object, global_any = 2, 0x11, 0x10
-    symtab = (
-        _SYM.pack(0, 0, 0, 0, 0, 0)
-        + _SYM.pack(symbols.index(b"edgeq_model"), global_object, 0, 1, 0, len(image))
-        + _SYM.pack(symbols.index(b"edgeq_step"), global_any, hidden, 0, 0, 0)
-    )
-    rela = _RELA.pack(entry_offset, 2 << 32 | _PC64[arch], 0)
+    symbols = b"\0edgeq_model\0"
+    symtab = _SYM.pack(0, 0, 0, 0, 0, 0) + _SYM.pack(1, global_object, 0, 1, 0, len(image))
+    numbers: dict[str, int] = {}
+    for symbol in dict.fromkeys(entries.values()):
+        numbers[symbol] = len(symtab) // _SYM.size
+        symtab += _SYM.pack(len(symbols), global_any, hidden, 0, 0, 0)
+        symbols += symbol.encode() + b"\0"
+    rela = b"".join(_RELA.pack(offset, numbers[symbol] << 32 | _PC64[arch], 0) for offset, symbol in entries.items())
     # name, type, flags, content, link, info, alignment, entry size
     sections = [
         (b".rodata.edgeq", _SHT_PROGBITS, _SHF_ALLOC, image, 0, 0, ALIGNMENT, 0),

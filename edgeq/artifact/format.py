@@ -15,12 +15,15 @@ import numpy as np
 
 from edgeq.errors import CompileError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 TRAILER_MAGIC = b"EDGEQART"
 IMAGE_MAGIC = b"EDGEQIMG"
 DIGEST_SIZE = 32
 MAX_RANK = 8
 MAX_THREADS = 64
+MAX_VARIANTS = 16
+MAX_PROGRAMS = 64
+IMAGE_PADS = 1
 ALIGNMENT = 64
 
 ARCHES = {"x86_64": 1, "aarch64": 2}
@@ -80,7 +83,7 @@ class Record:
             raise KeyError(f"{self.name} has no field {sorted(values)}")
         return self.struct.pack(*flat)
 
-    def unpack(self, data: bytes | memoryview, offset: int = 0) -> dict[str, Any]:
+    def unpack(self, data: bytes | bytearray | memoryview, offset: int = 0) -> dict[str, Any]:
         """Field name -> int, float, bytes, or a tuple for arrays."""
         flat = iter(self.struct.unpack_from(data, offset))
         found: dict[str, Any] = {}
@@ -130,7 +133,12 @@ IMAGE = Record(
     ("weights_size", "Q"),
     ("manifest", "Q"),
     ("manifest_size", "Q"),
-    ("reserved", "48s"),
+    ("cpu_features", "Q"),
+    ("variant_count", "I"),
+    ("program_count", "I"),
+    ("index", "I"),
+    ("flags", "I"),
+    ("reserved", "24s"),
 )
 
 STEP = Record(
@@ -284,7 +292,7 @@ class Golden:
 
 @dataclass
 class ModelImage:
-    """Everything of an artifact that isn't machine code.
+    """Everything of a program that isn't machine code.
 
     Attributes:
         steps: in execution order; their place is the `step` argument of `edgeq_step`.
@@ -294,6 +302,8 @@ class ModelImage:
         max_threads: how many slots the arena has scratch for, 1 to 64.
         manifest: anything JSON can hold; what `edgeq inspect` prints.
         golden: vectors for `edgeq verify`.
+        entry: symbol of the program's `edgeq_step_fn`.
+        pads: shorter inputs may be padded with zeros (EDGEQ_IMAGE_PADS); the same in all programs of an artifact.
     """
 
     steps: list[StepInfo]
@@ -304,11 +314,26 @@ class ModelImage:
     max_threads: int = 1
     manifest: Mapping[str, Any] = field(default_factory=dict)
     golden: list[Golden] = field(default_factory=list)
+    entry: str = "edgeq_step"
+    pads: bool = False
+
+
+@dataclass
+class Variant:
+    """All programs for one kind of CPU.
+
+    Attributes:
+        target: architecture and the features that the code of these programs uses.
+        programs: one per set of input shapes, in the same order in every variant.
+    """
+
+    target: ArchInfo
+    programs: list[ModelImage]
 
 
 @dataclass(frozen=True)
 class ArtifactSizes:
-    """What a written artifact weighs, in bytes."""
+    """What a written artifact weighs, in bytes; `arena` is enough for each of its programs."""
 
     file: int
     code: int

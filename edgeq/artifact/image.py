@@ -1,16 +1,17 @@
-"""ModelImage -> the bytes of the image: tables, strings, weights, manifest, golden vectors."""
+"""ModelImages -> their bytes: headers, tables, strings, weights, manifests, golden vectors; equal parts once."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgeq.artifact import format as layout
-from edgeq.artifact.format import Golden, ModelImage, StepInfo, TensorInfo
+from edgeq.artifact.format import Golden, ModelImage, StepInfo, TensorInfo, Variant
 from edgeq.errors import CompileError
 
 # Waking and joining a thread costs a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which a
@@ -19,13 +20,21 @@ MIN_WORK_PER_THREAD = 150_000
 
 
 class _Blob:
-    """Grows a byte string of parts at aligned offsets."""
+    """Grows a byte string of parts at aligned offsets; equal parts are stored once."""
 
     def __init__(self) -> None:
         self.parts: list[bytes | memoryview] = []
         self.size = 0
+        self.known: dict[tuple[bytes, int], int] = {}
 
     def add(self, data: bytes | memoryview, align: int) -> int:
+        """The offset of `data`, a multiple of `align`: where it is already, or appended."""
+        key = hashlib.blake2b(data).digest(), align
+        if key not in self.known:
+            self.known[key] = self.append(data, align)
+        return self.known[key]
+
+    def append(self, data: bytes | memoryview, align: int) -> int:
         """Appends `data` at the next multiple of `align`; returns its offset."""
         gap = -self.size % align
         if gap:
@@ -56,50 +65,95 @@ class _Strings:
         return self.known[text]
 
 
-def pack_image(image: ModelImage) -> bytearray:
-    """The image's bytes. The field `entry` is left 0 for the linker.
+def pack_images(variants: Sequence[Variant]) -> bytearray:
+    """The bytes of all programs' images. The fields `entry` are left 0 for the linker.
 
     Raises:
-        CompileError: the image contradicts itself (a tensor outside the arena, a golden vector of the wrong shape …).
+        CompileError: an image contradicts itself (a tensor outside the arena, a golden vector of the wrong shape …), or
+            variants or programs contradict each other.
     """
-    _check(image)
+    _check_variants(variants)
+    images = [image for variant in variants for image in variant.programs]
+    for image in images:
+        _check(image)
     strings, blob = _Strings(), _Blob()
-    blob.add(bytes(layout.IMAGE.size), 1)
+    blob.append(bytes(layout.IMAGE.size * len(images)), 1)
+    headers = [_pack_parts(image, strings, blob) for image in images]
+    # The strings of all images, known only now, and 64 bytes that kernels may read behind a weight operand.
+    shared = {"strings": blob.append(bytes(strings.data), 1)}
+    blob.append(bytes(layout.ALIGNMENT), layout.ALIGNMENT)
+    data = blob.join()
+    for index, (image, header) in enumerate(zip(images, headers, strict=True)):
+        variant = variants[index // len(variants[0].programs)]
+        start = index * layout.IMAGE.size
+        places = {name: place - start for name, place in {**header.places, **shared}.items()}
+        data[start : start + layout.IMAGE.size] = layout.IMAGE.pack(
+            magic=layout.IMAGE_MAGIC,
+            abi_version=layout.ABI_VERSION,
+            header_size=layout.IMAGE.size,
+            image_size=len(data) - start,
+            arena_size=image.arena_size,
+            arena_alignment=layout.ALIGNMENT,
+            max_threads=image.max_threads,
+            step_count=len(image.steps),
+            input_count=len(image.inputs),
+            output_count=len(image.outputs),
+            golden_count=len(image.golden),
+            strings_size=len(strings.data),
+            cpu_features=variant.target.feature_bits,
+            variant_count=len(variants),
+            program_count=len(variant.programs),
+            index=index,
+            flags=layout.IMAGE_PADS if image.pads else 0,
+            **header.sizes,
+            **places,
+        )
+    return data
+
+
+def artifact_sizes(
+    packed: bytearray | memoryview, variants: Sequence[Variant], file: int, code: int
+) -> layout.ArtifactSizes:
+    """The sizes of an artifact of `file` bytes. Weights that several programs share count once."""
+    count = sum(len(variant.programs) for variant in variants)
+    headers = [layout.IMAGE.unpack(packed, index * layout.IMAGE.size) for index in range(count)]
+    blobs = {index * layout.IMAGE.size + h["weights"]: h["weights_size"] for index, h in enumerate(headers)}
+    arena = max(image.arena_size for variant in variants for image in variant.programs)
+    return layout.ArtifactSizes(file, code, sum(blobs.values()), len(packed), arena)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Where one image's parts lie in the blob, and how large they are."""
+
+    places: dict[str, int]
+    sizes: dict[str, int]
+
+
+def _pack_parts(image: ModelImage, strings: _Strings, blob: _Blob) -> _Parts:
     steps = b"".join(_pack_step(step, strings) for step in image.steps)
     tensors = b"".join(_pack_tensor(tensor, strings) for tensor in [*image.inputs, *image.outputs])
     golden = [_pack_golden(vector, image) for vector in image.golden]
     manifest = json.dumps(image.manifest, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     weights = np.frombuffer(image.weights, np.uint8).data if len(image.weights) else b""
-    fields: dict[str, Any] = {
+    places = {
         "steps": blob.add(steps, 8),
         "tensors": blob.add(tensors, 8),
         "golden": blob.add(b"".join(golden), 8),
-        "golden_stride": len(golden[0]) if golden else 0,
-        "strings": blob.add(bytes(strings.data), 1),
-        "strings_size": len(strings.data),
         "manifest": blob.add(manifest, 1),
-        "manifest_size": len(manifest),
         "weights": blob.add(weights, layout.ALIGNMENT),
+    }
+    sizes = {
+        "golden_stride": len(golden[0]) if golden else 0,
+        "manifest_size": len(manifest),
         "weights_size": len(weights),
     }
-    # Kernels may read up to 64 bytes behind a weight operand.
-    blob.add(bytes(layout.ALIGNMENT), layout.ALIGNMENT)
-    data = blob.join()
-    data[: layout.IMAGE.size] = layout.IMAGE.pack(
-        magic=layout.IMAGE_MAGIC,
-        abi_version=layout.ABI_VERSION,
-        header_size=layout.IMAGE.size,
-        image_size=len(data),
-        arena_size=image.arena_size,
-        arena_alignment=layout.ALIGNMENT,
-        max_threads=image.max_threads,
-        step_count=len(image.steps),
-        input_count=len(image.inputs),
-        output_count=len(image.outputs),
-        golden_count=len(golden),
-        **fields,
-    )
-    return data
+    return _Parts(places, sizes)
+
+
+def pack_image(image: ModelImage) -> bytearray:
+    """`pack_images` of one program for any CPU of its architecture."""
+    return pack_images([Variant(layout.ArchInfo("x86_64"), [image])])
 
 
 def _pack_step(step: StepInfo, strings: _Strings) -> bytes:
@@ -148,6 +202,39 @@ def _pack_golden(vector: Golden, image: ModelImage) -> bytes:
             data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
             parts.append(data + bytes(-len(data) % 8))
     return b"".join(parts)
+
+
+def _check_variants(variants: Sequence[Variant]) -> None:
+    counts = {len(variant.programs) for variant in variants}
+    if not 1 <= len(variants) <= layout.MAX_VARIANTS or len(counts) != 1:
+        raise CompileError(f"{len(variants)} variants with {sorted(counts)} programs", why="all need the same")
+    if not 1 <= next(iter(counts)) <= layout.MAX_PROGRAMS:
+        raise CompileError(f"{next(iter(counts))} programs", why=f"1 to {layout.MAX_PROGRAMS} fit into an artifact")
+    if len({variant.target.arch for variant in variants}) != 1:
+        raise CompileError("variants for different architectures", hint="write an artifact for each")
+    problem = kinship_problem(variants)
+    if problem:
+        raise CompileError("the programs of an artifact contradict each other", why=problem)
+
+
+def kinship_problem(variants: Sequence[Variant]) -> str | None:
+    """How programs differ in what artifact.h says is the same in all of them, or None. Also the reader's check."""
+    first = variants[0].programs[0]
+    for variant in variants:
+        for index, (image, twin) in enumerate(zip(variant.programs, variants[0].programs, strict=True)):
+            for ends in ("inputs", "outputs"):
+                found, like, same = (getattr(x, ends) for x in (image, first, twin))
+                if [_nature(t) for t in found] != [_nature(t) for t in like]:
+                    return f"{ends} of program {index} differ from those of the first in more than their sizes"
+                if [tuple(t.shape) for t in found] != [tuple(t.shape) for t in same]:
+                    return f"{ends} of program {index} have other shapes in another variant"
+            if image.pads != first.pads:
+                return f"program {index} may be padded, or another one"
+    return None
+
+
+def _nature(tensor: TensorInfo) -> tuple[object, ...]:
+    return tensor.name, tensor.dtype, len(tensor.shape), tensor.scale, tensor.zero_point
 
 
 def _check(image: ModelImage) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from edgeq.artifact import elf as elf_file
 from edgeq.artifact import format as layout
 from edgeq.artifact.elf import PF_R, PF_X, ElfError
-from edgeq.artifact.format import ArchInfo, ArtifactSizes, Golden, ModelImage, StepInfo, TensorInfo
-from edgeq.artifact.image import tensor_problem
+from edgeq.artifact.format import ArchInfo, ArtifactSizes, Golden, ModelImage, StepInfo, TensorInfo, Variant
+from edgeq.artifact.image import artifact_sizes, kinship_problem, tensor_problem
 from edgeq.errors import ArtifactError
 
 _REBUILD = "write it again with `edgeq compile`, or copy it again from where it came"
@@ -27,19 +27,28 @@ class Artifact:
 
     Attributes:
         path: where it was read from.
-        target: architecture and needed CPU features.
-        image: tables, weights (a view of the file's bytes), manifest and golden vectors.
+        variants: the programs for each kind of CPU, best first: tables, weights (views of the file's bytes), manifests
+            and golden vectors.
         sizes: bytes of file, code, weights, image and arena.
         digest: BLAKE2b-256 of the contents, hex.
         abi_version: of the layout.
     """
 
     path: Path
-    target: ArchInfo
-    image: ModelImage
+    variants: list[Variant]
     sizes: ArtifactSizes
     digest: str
     abi_version: int
+
+    @property
+    def target(self) -> ArchInfo:
+        """Architecture, and the CPU features that the best variant uses."""
+        return self.variants[0].target
+
+    @property
+    def image(self) -> ModelImage:
+        """The first program of the best variant: often the only one."""
+        return self.variants[0].programs[0]
 
 
 class _BadImageError(ValueError):
@@ -65,15 +74,15 @@ def read(path: str | Path, *, check_digest: bool = True) -> Artifact:
         ) from error
     trailer = _trailer(path, data, check_digest)
     try:
-        target = ArchInfo.from_codes(trailer["arch"], trailer["cpu_features"])
-        packed = _image_bytes(data, trailer, target)
-        image = _parse_image(packed)
+        common = ArchInfo.from_codes(trailer["arch"], trailer["cpu_features"])
+        packed = _image_bytes(data, trailer, common)
+        variants = _parse_variants(packed, trailer)
     except (ElfError, _BadImageError, ValueError, struct.error) as error:
         raise ArtifactError(
             f"{path.name} contradicts itself", where=str(path), why=str(error), hint=_REBUILD
         ) from error
-    sizes = ArtifactSizes(len(data), trailer["code_size"], len(image.weights), len(packed), image.arena_size)
-    return Artifact(path, target, image, sizes, trailer["digest"].hex(), trailer["abi_version"])
+    sizes = artifact_sizes(packed, variants, len(data), trailer["code_size"])
+    return Artifact(path, variants, sizes, trailer["digest"].hex(), trailer["abi_version"])
 
 
 def _trailer(path: Path, data: bytes, check_digest: bool) -> dict[str, Any]:
@@ -125,10 +134,47 @@ def _image_bytes(data: bytes, trailer: dict[str, Any], target: ArchInfo) -> memo
         raise ElfError("the trailer's image offset and address differ, or aren't aligned")
     elf.file_offset(trailer["entry_vaddr"], 1, PF_R | PF_X)
     packed = body[offset : offset + size]
-    entry = layout.IMAGE.unpack(packed)["entry"]
-    if trailer["image_vaddr"] + layout.IMAGE.offsets()["entry"] + entry != trailer["entry_vaddr"]:
-        raise ElfError("image and trailer name different entry points")
+    field = layout.IMAGE.offsets()["entry"]
+    for index in range(_image_count(packed)):
+        place = index * layout.IMAGE.size
+        entry = trailer["image_vaddr"] + place + field
+        entry += layout.IMAGE.unpack(packed, place)["entry"]
+        elf.file_offset(entry, 1, PF_R | PF_X)
+        if index == 0 and entry != trailer["entry_vaddr"]:
+            raise ElfError("image and trailer name different entry points")
     return packed
+
+
+def _image_count(packed: memoryview) -> int:
+    """How many images there are: checked to be there."""
+    first = layout.IMAGE.unpack(packed)
+    variants, programs = first["variant_count"], first["program_count"]
+    if not 1 <= variants <= layout.MAX_VARIANTS or not 1 <= programs <= layout.MAX_PROGRAMS:
+        raise _BadImageError("the number of variants or programs is out of range")
+    if variants * programs * layout.IMAGE.size > len(packed):
+        raise _BadImageError("the images are longer than what holds them")
+    return int(variants * programs)
+
+
+def _parse_variants(packed: memoryview, trailer: dict[str, Any]) -> list[Variant]:
+    count = _image_count(packed)
+    headers = [layout.IMAGE.unpack(packed, index * layout.IMAGE.size) for index in range(count)]
+    images = []
+    for index, header in enumerate(headers):
+        if header["index"] != index or any(header[k] != headers[0][k] for k in ("variant_count", "program_count")):
+            raise _BadImageError(f"image {index} contradicts the first one")
+        images.append(_parse_image(packed[index * layout.IMAGE.size :]))
+    variants, step = [], headers[0]["program_count"]
+    for start in range(0, count, step):
+        features = {header["cpu_features"] for header in headers[start : start + step]}
+        if len(features) != 1:
+            raise _BadImageError("the programs of a variant need different CPUs")
+        target = ArchInfo.from_codes(trailer["arch"], features.pop())
+        variants.append(Variant(target, images[start : start + step]))
+    problem = kinship_problem(variants)
+    if problem:
+        raise _BadImageError(problem)
+    return variants
 
 
 def _parse_image(packed: memoryview) -> ModelImage:
@@ -139,6 +185,8 @@ def _parse_image(packed: memoryview) -> ModelImage:
         raise _BadImageError("the image's size or counts are wrong")
     if not 1 <= header["arena_size"] < 2**40 or not 1 <= header["max_threads"] <= layout.MAX_THREADS:
         raise _BadImageError("the image's arena or threads are out of range")
+    if header["flags"] & ~layout.IMAGE_PADS:
+        raise _BadImageError(f"unknown flags {header['flags']:#x}")
     strings = _part(packed, header, "strings", header["strings_size"])
     if not strings or strings[-1] != 0:
         raise _BadImageError("the image's strings don't end")
@@ -155,6 +203,7 @@ def _parse_image(packed: memoryview) -> ModelImage:
         weights=_part(packed, header, "weights", header["weights_size"]),
         max_threads=header["max_threads"],
         manifest=json.loads(bytes(_part(packed, header, "manifest", header["manifest_size"]))),
+        pads=bool(header["flags"] & layout.IMAGE_PADS),
     )
     image.golden = _parse_golden(packed, header, image)
     return image

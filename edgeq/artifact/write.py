@@ -1,4 +1,4 @@
-"""Writes an artifact: image + kernel objects -> one relocation-free shared object with a trailer."""
+"""Writes an artifact: images + kernel objects -> one relocation-free shared object with a trailer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 from edgeq.artifact import elf as elf_file
 from edgeq.artifact import format as layout
 from edgeq.artifact.elf import PF_R, PF_X, Elf, ElfError
-from edgeq.artifact.format import ArchInfo, ArtifactSizes, ModelImage
-from edgeq.artifact.image import pack_image
+from edgeq.artifact.format import ArchInfo, ArtifactSizes, ModelImage, Variant
+from edgeq.artifact.image import artifact_sizes, pack_images
 from edgeq.artifact.tools import cross_compiler, linker, run_tool
 from edgeq.cache import cached_file, content_key
 from edgeq.errors import CompileError, EdgeqError, ToolError
@@ -25,29 +27,33 @@ _MEM_FLAGS = ["-O2", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "
 
 
 def write(image: ModelImage, objects: Sequence[Path], target: ArchInfo, path: str | Path) -> ArtifactSizes:
-    """Links `objects` and `image` into the artifact `path`.
+    """Links `objects` and `image`, a model's only program, into the artifact `path`: see `write_variants`."""
+    return write_variants([Variant(target, [image])], objects, path)
+
+
+def write_variants(variants: Sequence[Variant], objects: Sequence[Path], path: str | Path) -> ArtifactSizes:
+    """Links `objects` and all programs' images into the artifact `path`.
 
     Args:
-        image: tables, weights, manifest and golden vectors.
-        objects: relocatable objects of the kernels and of `edgeq_step` (signature: `edgeq_step_fn` in artifact.h).
-            No writable data; no undefined symbol but memcpy, memmove, memset, memcmp.
-        target: architecture and the CPU features the code uses.
+        variants: the programs for each kind of CPU, best first: loaders take the first that the CPU can run.
+        objects: relocatable objects of the kernels and of every program's `entry` (signature: `edgeq_step_fn` in
+            artifact.h). No writable data; no undefined symbol but memcpy, memmove, memset, memcmp.
         path: the file; replaced in one step when everything succeeded, untouched otherwise.
 
     Returns:
         Sizes in bytes.
 
     Raises:
-        CompileError: the image contradicts itself, or the objects need something an artifact can't have.
+        CompileError: images contradict themselves or each other, or the objects need something an artifact can't have.
         ToolError: no linker, no space, or the destination can't be written.
     """
     path = Path(path)
-    packed = pack_image(image)
-    helper = _memory_object(target.arch)
+    packed = pack_images(variants)
+    helper = _memory_object(variants[0].target.arch)
     try:
         with tempfile.TemporaryDirectory(prefix="edgeq-link-") as folder:
-            linked = _link(Path(folder), packed, [*objects, helper], target)
-        data, sizes = _with_trailer(linked, packed, image, target)
+            linked = _link(Path(folder), packed, [*objects, helper], variants)
+        data, sizes = _with_trailer(linked, packed, variants)
         replace_file(path, data)
     except OSError as error:
         raise write_error(path, error) from error
@@ -96,10 +102,17 @@ def _memory_object(arch: str) -> Path:
     return cached_file("artifact", f"mem-{arch}.o", key, build)
 
 
-def _link(folder: Path, packed: bytearray, objects: Sequence[Path], target: ArchInfo) -> bytes:
-    entry_offset = layout.IMAGE.offsets()["entry"]
+def _entries(variants: Sequence[Variant]) -> dict[int, str]:
+    """Where in the packed images the entry fields are → symbol."""
+    symbols = [image.entry for variant in variants for image in variant.programs]
+    field = layout.IMAGE.offsets()["entry"]
+    return {index * layout.IMAGE.size + field: symbol for index, symbol in enumerate(symbols)}
+
+
+def _link(folder: Path, packed: bytearray, objects: Sequence[Path], variants: Sequence[Variant]) -> bytes:
+    arch, entries = variants[0].target.arch, _entries(variants)
     carrier = folder / "image.o"
-    carrier.write_bytes(elf_file.image_object(target.arch, packed, entry_offset))
+    carrier.write_bytes(elf_file.image_object(arch, packed, entries))
     script = folder / "symbols.map"
     script.write_text(_VERSION_SCRIPT)
     listing = folder / "objects.rsp"
@@ -107,10 +120,19 @@ def _link(folder: Path, packed: bytearray, objects: Sequence[Path], target: Arch
     linked = folder / "linked.so"
     command = [
         *linker(),
-        *("-shared", "--gc-sections", "-s", "-e", "edgeq_step", "-Bsymbolic", "--no-undefined", "--build-id=none"),
+        *(
+            "-shared",
+            "--gc-sections",
+            "-s",
+            "-e",
+            next(iter(entries.values())),
+            "-Bsymbolic",
+            "--no-undefined",
+            "--build-id=none",
+        ),
         *("-z", "rodynamic", "-z", "norelro", "-z", "noexecstack", "-z", "text", "--hash-style=gnu"),
         # Pages of 16 and 64 KiB exist on Arm; the file must be mappable there too.
-        *("-z", "max-page-size=65536" if target.arch == "aarch64" else "max-page-size=4096"),
+        *("-z", "max-page-size=65536" if arch == "aarch64" else "max-page-size=4096"),
         f"--version-script={script}",
         *("-o", str(linked), f"@{listing}"),
     ]
@@ -138,14 +160,15 @@ def _link_error(error: ToolError) -> EdgeqError:
     return error
 
 
-def _with_trailer(
-    linked: bytes, packed: bytearray, image: ModelImage, target: ArchInfo
-) -> tuple[bytearray, ArtifactSizes]:
+def _with_trailer(linked: bytes, packed: bytearray, variants: Sequence[Variant]) -> tuple[bytearray, ArtifactSizes]:
+    places = list(_entries(variants))
     try:
         elf = elf_file.parse(linked)
         elf_file.check_relocation_free(linked, elf)
-        image_vaddr, image_offset = _find_image(linked, elf, packed)
-        elf.file_offset(elf.entry, 1, PF_R | PF_X)
+        image_vaddr, image_offset = _find_image(linked, elf, packed, places)
+        for place in places:
+            distance = int.from_bytes(linked[image_offset + place : image_offset + place + 8], "little", signed=True)
+            elf.file_offset(image_vaddr + place + distance, 1, PF_R | PF_X)
     except ElfError as error:
         raise CompileError(
             "the linked kernels can't be an artifact",
@@ -157,8 +180,8 @@ def _with_trailer(
     trailer = layout.TRAILER.pack(
         magic=layout.TRAILER_MAGIC,
         abi_version=layout.ABI_VERSION,
-        arch=layout.ARCHES[target.arch],
-        cpu_features=target.feature_bits,
+        arch=layout.ARCHES[variants[0].target.arch],
+        cpu_features=reduce(and_, (variant.target.feature_bits for variant in variants)),
         file_size=len(data) + layout.TRAILER.size,
         image_offset=image_offset,
         image_vaddr=image_vaddr,
@@ -168,16 +191,18 @@ def _with_trailer(
     )
     data += trailer[: -layout.DIGEST_SIZE]
     data += hashlib.blake2b(data, digest_size=layout.DIGEST_SIZE).digest()
-    weights = layout.IMAGE.unpack(memoryview(packed))["weights_size"]
-    return data, ArtifactSizes(len(data), code, weights, len(packed), image.arena_size)
+    return data, artifact_sizes(packed, variants, len(data), code)
 
 
-def _find_image(linked: bytes, elf: Elf, packed: bytearray) -> tuple[int, int]:
-    """(virtual address, file offset) of the image in the linked object."""
-    entry_at = layout.IMAGE.offsets()["entry"]
+def _find_image(linked: bytes, elf: Elf, packed: bytearray, entries: Sequence[int]) -> tuple[int, int]:
+    """(virtual address, file offset) of the images in the linked object; only the `entries` differ there."""
+    entry_at = entries[0]
     place = linked.find(packed[:entry_at])
     while place >= 0:
-        same = linked[place + entry_at + 8 : place + len(packed)] == packed[entry_at + 8 :]
+        found = bytearray(linked[place : place + len(packed)])
+        for entry in entries:
+            found[entry : entry + 8] = bytes(8)
+        same = found == packed
         for segment in elf.loads() if same else []:
             if segment.offset <= place and place + len(packed) <= segment.offset + segment.filesz:
                 return segment.vaddr + place - segment.offset, place

@@ -19,12 +19,15 @@ class Model(ctypes.Structure):
 
     _fields_ = (
         ("image", c_void_p),
+        ("images", c_void_p),
         ("step", c_void_p),
         ("weights", c_void_p),
         ("mapping", c_void_p),
         ("mapping_size", c_size_t),
         ("cpu_features", c_uint64),
         ("code_size", c_uint64),
+        ("variant", c_uint32),
+        ("stands_for", c_uint32),
         ("detail", ctypes.c_char * DETAIL_SIZE),
     )
 
@@ -63,6 +66,8 @@ def load_library() -> ctypes.CDLL:
         "edgeq_status_string": (c_char_p, [c_int]),
         "edgeq_model_load": (c_int, [model, c_char_p, c_void_p]),
         "edgeq_model_free": (None, [model]),
+        "edgeq_program": (c_int, [model, model, c_uint32]),
+        "edgeq_variant": (c_int, [model, model, c_uint32]),
         "edgeq_arena_size": (c_size_t, [model]),
         "edgeq_pool_create": (c_int, [POINTER(c_void_p), c_uint32]),
         "edgeq_pool_free": (None, [c_void_p]),

@@ -107,7 +107,7 @@ def test_cmake_package_and_cpp_example(tmp_path: Path, artifact: Path) -> None:
     assert refused.returncode == 2
     assert "no edgeq trailer" in refused.stderr
     installed = run(prefix / "bin" / "edgeq-run", "--version")
-    assert installed.stdout == "edgeq-run 0.1.0, artifact ABI 1\n"
+    assert installed.stdout == "edgeq-run 0.1.0, artifact ABI 2\n"
 
 
 CPP_TEST = """

@@ -117,7 +117,7 @@ def test_reports(tool: Runner) -> None:
         assert text in printed
     assert tool("m.edgeq").startswith("y  int8[16, 24]  ")
     assert "usage: edgeq-run" in tool("--help")
-    assert tool("--version") == "edgeq-run 0.1.0, artifact ABI 1\n"
+    assert tool("--version") == "edgeq-run 0.1.0, artifact ABI 2\n"
 
 
 def test_compressed_npz_is_explained(tool: Runner, codes: np.ndarray) -> None:

@@ -2,10 +2,15 @@
  * mirrors it and a test compares the two.
  *
  *   file    = ELF-64 shared object without imports, relocations or writable segments, then edgeq_trailer
- *   .rodata = edgeq_image, then the tables, strings, weights, manifest and golden vectors it points to
+ *   .rodata = edgeq_image[], then the tables, strings, weights, manifests and golden vectors they point to
  *
- * All integers are little-endian. Every offset inside the image is counted in bytes from the start of the image and
- * every file offset from the start of the file. Readers treat each of them as hostile until checked.
+ * One edgeq_image describes one program: the model for one set of input shapes and one kind of CPU. An artifact has
+ * variant_count * program_count of them, variant after variant. A variant is all programs for one kind of CPU; variants
+ * compute the same bits, the best come first. Programs differ in shapes; their tensors have the same names, dtypes,
+ * ranks, scales and zero points. What is equal (weights, strings, golden vectors) is stored once.
+ *
+ * All integers are little-endian. Every offset inside an image is counted in bytes from the start of that edgeq_image
+ * and every file offset from the start of the file. Readers treat each of them as hostile until checked.
  */
 #ifndef EDGEQ_ARTIFACT_H
 #define EDGEQ_ARTIFACT_H
@@ -17,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a layout below, or the meaning of a field, changes. Loaders take exactly this version. */
-#define EDGEQ_ABI_VERSION 1u
+#define EDGEQ_ABI_VERSION 2u
 
 #define EDGEQ_TRAILER_MAGIC "EDGEQART"
 #define EDGEQ_IMAGE_MAGIC "EDGEQIMG"
@@ -25,6 +30,8 @@ extern "C" {
 #define EDGEQ_DIGEST_SIZE 32
 #define EDGEQ_MAX_RANK 8
 #define EDGEQ_MAX_THREADS 64u
+#define EDGEQ_MAX_VARIANTS 16u
+#define EDGEQ_MAX_PROGRAMS 64u
 /* The arena, and each weight blob in the image, starts on a multiple of this many bytes. */
 #define EDGEQ_ALIGNMENT 64u
 
@@ -59,6 +66,11 @@ extern "C" {
 #define EDGEQ_ARM_SVE (UINT64_C(1) << 6)
 #define EDGEQ_ARM_SVE2 (UINT64_C(1) << 7)
 
+/* edgeq_image.flags: shorter inputs may be padded with (real) zeros, here and in every program of the artifact. The
+ * part of each output that belongs to the given elements is then what a program of just that length gives, bit by bit.
+ */
+#define EDGEQ_IMAGE_PADS 1u
+
 /* edgeq_tensor_record.dtype */
 #define EDGEQ_INT8 1u
 #define EDGEQ_UINT8 2u
@@ -71,24 +83,24 @@ typedef struct edgeq_trailer {
   uint8_t magic[EDGEQ_MAGIC_SIZE]; /* EDGEQ_TRAILER_MAGIC */
   uint32_t abi_version;
   uint32_t arch;
-  uint64_t cpu_features; /* all of these must be there, or the code must not run */
+  uint64_t cpu_features; /* what every variant needs: without it none can run */
   uint64_t file_size;    /* bytes, trailer included */
-  uint64_t image_offset; /* of edgeq_image in the file */
-  uint64_t image_vaddr;  /* of edgeq_image once mapped, ELF virtual address */
-  uint64_t image_size;   /* bytes */
-  uint64_t entry_vaddr;  /* of edgeq_step, ELF virtual address */
+  uint64_t image_offset; /* of the first edgeq_image in the file */
+  uint64_t image_vaddr;  /* of the first edgeq_image once mapped, ELF virtual address */
+  uint64_t image_size;   /* bytes: all images and all they point to */
+  uint64_t entry_vaddr;  /* of the first image's edgeq_step_fn, ELF virtual address */
   uint64_t code_size;    /* bytes of machine code, for reports */
   uint8_t reserved[152]; /* 0 */
   uint8_t digest[EDGEQ_DIGEST_SIZE];
 } edgeq_trailer;
 
-/* Start of the image, symbol `edgeq_model`, on a multiple of EDGEQ_ALIGNMENT. */
+/* One program. The first one is the symbol `edgeq_model`, on a multiple of EDGEQ_ALIGNMENT; the others follow it. */
 typedef struct edgeq_image {
   uint8_t magic[EDGEQ_MAGIC_SIZE]; /* EDGEQ_IMAGE_MAGIC */
   uint32_t abi_version;
   uint32_t header_size; /* sizeof(edgeq_image) */
-  int64_t entry;        /* address of edgeq_step minus the address of this field: set by the linker */
-  uint64_t image_size;  /* bytes */
+  int64_t entry;        /* address of its edgeq_step_fn minus the address of this field: set by the linker */
+  uint64_t image_size;  /* bytes from the start of this edgeq_image to the end of the last image's data */
   uint64_t arena_size;  /* bytes the caller provides */
   uint32_t arena_alignment;
   uint32_t max_threads; /* slots the arena has scratch for, 1 .. EDGEQ_MAX_THREADS */
@@ -106,7 +118,12 @@ typedef struct edgeq_image {
   uint64_t weights_size;
   uint64_t manifest; /* JSON, UTF-8 */
   uint64_t manifest_size;
-  uint8_t reserved[48]; /* 0 */
+  uint64_t cpu_features;  /* all of these must be there, or this variant's code must not run */
+  uint32_t variant_count; /* 1 .. EDGEQ_MAX_VARIANTS */
+  uint32_t program_count; /* programs of each variant, 1 .. EDGEQ_MAX_PROGRAMS */
+  uint32_t index;         /* of this edgeq_image: variant * program_count + program */
+  uint32_t flags;         /* EDGEQ_IMAGE_… */
+  uint8_t reserved[24];   /* 0 */
 } edgeq_image;
 
 /* One kernel call. */
@@ -135,7 +152,7 @@ typedef struct edgeq_tensor_record {
   uint64_t size;         /* bytes from the first to the last element, both included */
 } edgeq_tensor_record;
 
-/* The one function of an artifact. Runs tasks [t0, t1) of a step; `slot` tells concurrent calls of one step apart and
+/* The one function of a program. Runs tasks [t0, t1) of a step; `slot` tells concurrent calls of one step apart and
  * is below max_threads. Returns 0, or a code that makes the run fail. */
 typedef int32_t (*edgeq_step_fn)(int32_t step, int32_t t0, int32_t t1, int32_t slot, uint8_t *arena,
                                  const uint8_t *weights);

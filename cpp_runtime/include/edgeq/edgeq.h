@@ -65,13 +65,16 @@ typedef struct edgeq_load_options {
 
 /* Caller's storage; the fields are the runtime's. */
 typedef struct edgeq_model {
-  const edgeq_image *image;
+  const edgeq_image *image;  /* the program that is described and run */
+  const edgeq_image *images; /* all of them: [variants * programs] */
   edgeq_step_fn step;
   const uint8_t *weights;
   void *mapping;
   size_t mapping_size;
-  uint64_t cpu_features;
-  uint64_t code_size;
+  uint64_t cpu_features; /* of the variant */
+  uint64_t code_size;    /* of the whole artifact */
+  uint32_t variant;
+  uint32_t stands_for;            /* programs: 1, or all of the variant's */
   char detail[EDGEQ_DETAIL_SIZE]; /* why the last call on this model failed, "" if it didn't */
 } edgeq_model;
 
@@ -101,7 +104,8 @@ typedef struct edgeq_step_info {
 } edgeq_step_info;
 
 /* Loads the file `path`. Checks size, ABI, architecture, CPU features and digest before any byte of it is used, then
- * every offset; maps code and constants read-only, shared with other processes. `options` may be NULL. */
+ * every offset; maps code and constants read-only, shared with other processes. Of several variants the best that this
+ * CPU can run is taken. `options` may be NULL. */
 EDGEQ_API edgeq_status edgeq_model_load(edgeq_model *model, const char *path, const edgeq_load_options *options);
 
 /* The same from memory: `size` bytes of a whole artifact, copied, not needed afterwards. */
@@ -114,7 +118,8 @@ EDGEQ_API edgeq_status edgeq_model_attach(edgeq_model *model, const edgeq_image 
 /* Unmaps. Contexts of the model must not be used afterwards. */
 EDGEQ_API void edgeq_model_free(edgeq_model *model);
 
-EDGEQ_API size_t edgeq_arena_size(const edgeq_model *model); /* bytes; start on a multiple of EDGEQ_ALIGNMENT */
+/* Bytes, to start on a multiple of EDGEQ_ALIGNMENT: enough for every program that `model` stands for. */
+EDGEQ_API size_t edgeq_arena_size(const edgeq_model *model);
 EDGEQ_API uint32_t edgeq_max_threads(const edgeq_model *model);
 EDGEQ_API uint32_t edgeq_input_count(const edgeq_model *model);
 EDGEQ_API uint32_t edgeq_output_count(const edgeq_model *model);
@@ -125,6 +130,37 @@ EDGEQ_API edgeq_status edgeq_step_info_get(const edgeq_model *model, uint32_t in
 
 /* JSON text, not NUL-terminated; `size` receives its bytes. */
 EDGEQ_API const char *edgeq_manifest(const edgeq_model *model, size_t *size);
+
+/* ---- programs --------------------------------------------------------------------------------------------------
+ *
+ * An artifact may hold the model for several input shapes, a program each, and for several kinds of CPU, a variant
+ * each. A loaded model describes and runs program 0 of its variant; the functions below make another edgeq_model that
+ * is one program of it. That one maps nothing, needs no free, and lasts as long as the loaded model. Programs may take
+ * turns in one arena of edgeq_arena_size(loaded model) bytes, each with a context of its own:
+ *
+ *   edgeq_program(&longer, &model, 1);
+ *   edgeq_context_init(&context, &longer, arena, arena_size, NULL);
+ */
+
+EDGEQ_API uint32_t edgeq_program_count(const edgeq_model *model); /* of the loaded model's variant */
+
+/* Makes `program` the program `index` of the variant that `model` is of. `program` may be `model` only if that is none
+ * that was loaded. */
+EDGEQ_API edgeq_status edgeq_program(edgeq_model *program, const edgeq_model *model, uint32_t index);
+
+/* The program for inputs of these shapes (`shapes[i]`: the dimensions of input i, as many as its rank): the one with
+ * just them, else, if the artifact pads (edgeq_pads), the smallest into which all fit. EDGEQ_ERROR_SIZE if there is
+ * none. */
+EDGEQ_API edgeq_status edgeq_program_for(const edgeq_model *model, const int64_t *const *shapes, uint32_t *index);
+
+/* Whether shorter inputs may be padded with zeros: see EDGEQ_IMAGE_PADS. */
+EDGEQ_API int edgeq_pads(const edgeq_model *model);
+
+EDGEQ_API uint32_t edgeq_variant_count(const edgeq_model *model);
+
+/* Makes `other` the same as `model`, in the variant `index`; EDGEQ_ERROR_CPU if this CPU can't run that one. For tests
+ * and comparisons: loading has taken the best already. */
+EDGEQ_API edgeq_status edgeq_variant(edgeq_model *other, const edgeq_model *model, uint32_t index);
 
 /* ---- threads --------------------------------------------------------------------------------------------------- */
 
