@@ -24,6 +24,7 @@ from edgeq.frontend.passes.fold_constants import FoldConstants
 from edgeq.frontend.passes.freeze_shapes import FreezeShapes
 from edgeq.frontend.passes.fuse_unary import FuseUnary
 from edgeq.frontend.passes.lift_1d import Lift1d
+from edgeq.frontend.passes.lower_qonnx import LowerQonnx, uses_qonnx
 from edgeq.frontend.passes.merge_moves import MergeMoves
 from edgeq.frontend.passes.name_nodes import NameNodes
 from edgeq.frontend.passes.quantized_constants import QuantizedConstants
@@ -63,6 +64,8 @@ def simplify(
     with _translated_errors(source):
         stock.InlinePass()(model)
         stock.RemoveUnusedFunctionsPass()(model)
+        if uses_qonnx(model):
+            _read_qonnx()(model)
         check_known_ops(model)
         for name in [name for name in model.graph.opset_imports if name]:
             del model.graph.opset_imports[name]
@@ -74,6 +77,19 @@ def simplify(
             step(model)
         check_static_shapes(model)
     return model
+
+
+def _read_qonnx() -> Sequential:
+    """Scales are often computed from constants: they are folded first. Shapes behind these ops are known afterwards."""
+    return Sequential(
+        NameNodes(),
+        stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        stock.RemoveInitializersFromInputsPass(),
+        FoldConstants(),
+        stock.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        LowerQonnx(),
+        stock.RemoveUnusedNodesPass(),
+    )
 
 
 def _prepare(batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Sequential:

@@ -11,7 +11,9 @@ import onnx_ir as ir
 import edgeq
 from edgeq.errors import ModelError
 from edgeq.integer.graph import (
+    HIGH,
     IR_VERSION,
+    LOW,
     SCALE,
     ZERO_POINT,
     IntegerGraph,
@@ -212,6 +214,10 @@ def set_quant(value: ir.Value, quant: Quant | None) -> None:
     if quant is not None:
         value.metadata_props[SCALE] = repr(float(quant.scale))
         value.metadata_props[ZERO_POINT] = str(quant.zero_point)
+        for key, end in ((LOW, quant.low), (HIGH, quant.high)):
+            value.metadata_props.pop(key, None)
+            if end is not None:
+                value.metadata_props[key] = str(end)
 
 
 def get_quant(value: ir.Value) -> Quant | None:
@@ -219,4 +225,5 @@ def get_quant(value: ir.Value) -> Quant | None:
     props = value.metadata_props
     if SCALE not in props:
         return None
-    return Quant(tensor_type(value).dtype, float(props[SCALE]), int(props[ZERO_POINT]))
+    ends = [int(props[key]) if key in props else None for key in (LOW, HIGH)]
+    return Quant(tensor_type(value).dtype, float(props[SCALE]), int(props[ZERO_POINT]), *ends)

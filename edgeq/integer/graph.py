@@ -15,6 +15,7 @@ import onnx_ir as ir
 import edgeq
 from edgeq.errors import ModelError
 from edgeq.integer import body
+from edgeq.integer.arithmetic import dtype_range
 from edgeq.integer.registry import (
     DOMAIN,
     DOMAIN_VERSION,
@@ -30,6 +31,7 @@ from edgeq.integer.registry import (
 
 IR_VERSION = 10
 SCALE, ZERO_POINT = "edgeq.scale", "edgeq.zero_point"
+LOW, HIGH = "edgeq.low", "edgeq.high"
 CALIBRATED, VERSION = "edgeq.calibrated", "edgeq.version"
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -37,11 +39,22 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Quant:
-    """What the integers of a value stand for: real = scale · (q − zero_point). No arithmetic of the graph reads it."""
+    """What the integers of a value stand for: real = scale · (q − zero_point). No arithmetic of the graph reads it.
+
+    `low` and `high` say that the integers use only a part of the type's range (4-bit activations); None = its end.
+    """
 
     dtype: np.dtype[Any]
     scale: float
     zero_point: int
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest integer in use."""
+        bottom, top = dtype_range(self.dtype)
+        return bottom if self.low is None else self.low, top if self.high is None else self.high
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,8 @@ class IntegerGraph:
         found = self.value(value) if isinstance(value, str) else value
         props = found.metadata_props
         try:
-            return Quant(tensor_type(found).dtype, float(props[SCALE]), int(props.get(ZERO_POINT, "0")))
+            ends = [int(props[key]) if key in props else None for key in (LOW, HIGH)]
+            return Quant(tensor_type(found).dtype, float(props[SCALE]), int(props.get(ZERO_POINT, "0")), *ends)
         except (KeyError, ValueError) as error:
             raise ModelError(
                 "a value has no scale",

@@ -19,7 +19,7 @@ from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.logits import SOFTMAX, Scaled, find_accumulators, find_masks
 from edgeq.quantize.observers import get
 from edgeq.quantize.policy import LayerPolicy, Policy
-from edgeq.quantize.ties import Ties
+from edgeq.quantize.ties import Given, Ties
 from edgeq.quantize.topology import Layer, Topology, is_float, name_of
 
 if TYPE_CHECKING:
@@ -37,14 +37,19 @@ MASK, COUNT = Quant(S8, 1.0, 0), Quant(S16, 1.0, 0)
 CONCAT_COARSENING = 2.0
 
 
-def quant_s8(low: float, high: float) -> Quant:
-    """Asymmetric int8 over [low, high], widened to hold zero; scale 1 where both are zero."""
+def quant_s8(low: float, high: float, bits: int = 8) -> Quant:
+    """Asymmetric int8 over [low, high], widened to hold zero; scale 1 where both are zero.
+
+    Fewer bits: integers of [−2^(bits−1), 2^(bits−1) − 1].
+    """
     low, high = min(low, 0.0), max(high, 0.0)
+    bottom, top = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    ends = (None, None) if bits == 8 else (bottom, top)
     if high - low <= np.finfo(np.float32).tiny * 256:
-        return Quant(S8, 1.0, 0)
-    scale = (high - low) / 255
-    zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
-    return Quant(S8, float(scale), zero_point)
+        return Quant(S8, 1.0, 0, *ends)
+    scale = (high - low) / (top - bottom)
+    zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
+    return Quant(S8, float(scale), zero_point, *ends)
 
 
 def quant_picture(low: float, high: float) -> Quant:
@@ -75,7 +80,7 @@ class TensorPlan:
         quant: type, scale, zero point.
         low, high: range the observer chose.
         reason: why the type is what it is: `default`, `policy`, `promoted`, `softmax`, `shiftmax`, `model` (scale given
-            there), `accumulator` (logits), `mask`.
+            there), `trained`, `accumulator` (logits), `mask`.
     """
 
     quant: Quant
@@ -91,6 +96,9 @@ class Plan:
         topology, ties, ranges, policy: what it was made from.
         promoted: representatives of the type groups that are s16 because promotion said so.
         weights: by layer name, integers that an algorithm chose instead of rounding to nearest.
+
+    Args:
+        fixed: quantizations decided elsewhere (trained), by the name of a value: they hold for its whole scale group.
     """
 
     def __init__(
@@ -100,6 +108,7 @@ class Plan:
         policy: Policy,
         promoted: Collection[str] = (),
         weights: Mapping[str, QuantizedWeights] | None = None,
+        fixed: Mapping[str, Quant] | None = None,
     ) -> None:
         self.topology, self.ranges, self.policy = topology, ranges, policy
         self.promoted = frozenset(promoted)
@@ -110,6 +119,7 @@ class Plan:
         self._fixed = self._fix_probabilities()
         self._tie_concats()
         self._members = self.ties.scales.groups()
+        self._decided = {self.ties.scales.find(name): quant for name, quant in (fixed or {}).items()}
         self._ranges: dict[str, tuple[float, float]] = {}
         self._wide = self._find_wide()
 
@@ -176,8 +186,21 @@ class Plan:
             raise ModelError(
                 "a tensor was not calibrated", where=name, hint="calibrate the same graph that is quantized"
             )
-        low, high = get(chosen or self.ranges.observer)(merged, 256)
+        low, high = get(chosen or self.ranges.observer)(merged, 2 ** self.activation_bits(name))
         return min(low, 0.0), max(high, 0.0)
+
+    def activation_bits(self, name: str) -> int:
+        """Bits of a tensor that is s8. Defaults of the policy leave the graph's ends alone: those keep 8 bits."""
+        members = self.ties.scales.groups()[self.ties.scales.find(name)]
+        ends = {name_of(value) for value in (*self.topology.graph.inputs, *self.topology.graph.outputs)}
+        at_end = not ends.isdisjoint(members)
+        for root in self.roots(name) or [name]:
+            layer = self.topology.producer.get(root)
+            names = layer.names if layer else (root,)
+            found = (self.policy.named(*names) if at_end else self.policy.layer(*names)).activation_bits
+            if found is not None:
+                return found
+        return 8
 
     def layer_policy(self, value: str) -> LayerPolicy:
         """Policy of the layer that makes a value."""
@@ -234,7 +257,7 @@ class Plan:
         result = {}
         for group, members in self.ties.types.groups().items():
             roots = [name for name in members if self.ties.is_root(name) and not self.is_exact(name)]
-            decided = any(self.layer_policy(name).activation for name in roots)
+            decided = any(self.layer_policy(name).activation or self.activation_bits(name) < 8 for name in roots)
             given = any(name in self.ties.given for name in members)
             if roots and not decided and not given and (group not in self._wide or group in self.promoted):
                 result[group] = roots
@@ -253,9 +276,9 @@ class Plan:
         if scale_group not in self._ranges:
             self._ranges[scale_group] = self.group_range(name)
         low, high = self._ranges[scale_group]
-        given = [self.ties.given[member] for member in self._members[scale_group] if member in self.ties.given]
-        if given:
-            return TensorPlan(_given_quant(name, *given[0]), low, high, "model")
+        decided = self._decided_elsewhere(name)
+        if decided is not None:
+            return TensorPlan(decided[0], low, high, decided[1])
         if self._is_probability(name):
             wide = type_group in self._wide
             return TensorPlan(PROBABILITY_S16 if wide else PROBABILITY_S8, 0.0, 1.0, "softmax")
@@ -264,7 +287,17 @@ class Plan:
             low, high = min(s.low for s in extremes), max(s.high for s in extremes)
             return TensorPlan(quant_s16(low, high), low, high, self._wide[type_group])
         picture = self._is_picture(name)
-        return TensorPlan(quant_picture(low, high) if picture else quant_s8(low, high), low, high, "default")
+        bits = self.activation_bits(name)
+        quant = quant_picture(low, high) if picture and bits == 8 else quant_s8(low, high, bits)
+        return TensorPlan(quant, low, high, "default" if bits == 8 else "policy")
+
+    def _decided_elsewhere(self, name: str) -> tuple[Quant, str] | None:
+        """A quantization that was trained or came with the model, and which of the two."""
+        group = self.ties.scales.find(name)
+        if group in self._decided:
+            return self._decided[group], "trained"
+        given = [self.ties.given[member] for member in self._members[group] if member in self.ties.given]
+        return (_given_quant(name, given[0]), "model") if given else None
 
     def _is_picture(self, name: str) -> bool:
         """Whether a value is an input that looks like pictures, or moved from one, and nothing else."""
@@ -307,21 +340,24 @@ class Plan:
         if self._is_probability(name):
             return PROBABILITY_S8
         low, high = self._ranges[self.ties.scales.find(name)]
-        return quant_s8(low, high)
+        return quant_s8(low, high, self.activation_bits(name))
 
 
-def _given_quant(name: str, scale: str, zero_point: str, dtype: str) -> Quant:
-    """A scale from the model; u8 becomes s8 by moving the zero point, int16 stays."""
-    step, zero = float(scale), int(zero_point)
-    if dtype.lower() in ("uint8", "u8"):
-        return Quant(S8, step, zero - 128)
-    if dtype.lower() in ("int8", "s8"):
-        return Quant(S8, step, zero)
-    if dtype.lower() in ("int16", "s16") and zero == 0:
-        return Quant(S16, step, 0)
+def _given_quant(name: str, given: Given) -> Quant:
+    """A scale from the model; u8 becomes s8 by moving the zero point unless its integers fit anyway, int16 stays."""
+    step, zero, dtype = given.scale, given.zero_point, given.dtype.lower()
+    low, high = given.low, given.high
+    if dtype in ("uint8", "u8"):
+        if high is not None and high <= 127 and zero <= 127:
+            return Quant(S8, step, zero, low or 0, high)
+        return Quant(S8, step, zero - 128, None if low is None else low - 128, None if high is None else high - 128)
+    if dtype in ("int8", "s8"):
+        return Quant(S8, step, zero, low, high)
+    if dtype in ("int16", "s16") and zero == 0:
+        return Quant(S16, step, 0, low, high)
     raise ModelError(
         "a quantization given in the model can't be kept",
         where=name,
-        why=f"dtype {dtype} with zero point {zero}",
+        why=f"dtype {given.dtype} with zero point {zero}",
         hint="int8 and uint8 with any zero point and int16 with zero point 0 are supported",
     )

@@ -32,6 +32,8 @@ class LayerPolicy(BaseModel):
     Attributes:
         weight_bits: 2 … 8, bits of the weights (stored as int8).
         activation: s8 or s16, type of the layer's output. Deciding it takes the layer out of automatic promotion.
+        activation_bits: 2 … 8, bits of the layer's output where it is s8: its integers are clamped to
+            [−2^(bits−1), 2^(bits−1) − 1]. Among the defaults it leaves the graph's inputs and outputs at 8.
         observer: how the range of its output is found.
         requantize: narrow (16-bit multiplier, for 8-bit outputs) or single (32-bit multiplier, exact rounding).
         nonlinear: table (256 entries) or interp (s16 input, 513 entries, interpolated).
@@ -45,6 +47,7 @@ class LayerPolicy(BaseModel):
 
     weight_bits: int | None = Field(default=None, ge=2, le=8)
     activation: Literal["s8", "s16"] | None = None
+    activation_bits: int | None = Field(default=None, ge=2, le=8)
     observer: ObserverName | None = None
     requantize: Literal["narrow", "single"] | None = None
     nonlinear: Literal["table", "interp"] | None = None
@@ -68,7 +71,11 @@ class Policy(BaseModel):
 
     def layer(self, *names: str) -> LayerPolicy:
         """Choices for a layer known by any of the names (node name, output name), defaults filled in."""
-        result = self.defaults
+        return self.named(*names).over(self.defaults)
+
+    def named(self, *names: str) -> LayerPolicy:
+        """Choices of the entries that name a layer, without the defaults."""
+        result = LayerPolicy()
         for pattern, choices in self.layers.items():
             if any(_matches(pattern, name) for name in names):
                 result = choices.over(result)

@@ -5,19 +5,18 @@ One row per output channel is the form every weight algorithm works on; a `Produ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.integer.arithmetic import dtype_range
 from edgeq.integer.graph import Quant
 from edgeq.quantize.integerize.bias import expected_taps
 from edgeq.quantize.integerize.emitter import RESIDUAL_READERS, attribute
 from edgeq.quantize.integerize.weights import QuantizedWeights, keep_integers, quantize_weights
 from edgeq.quantize.plan import Plan
-from edgeq.quantize.topology import Layer, StoredIntegers, Topology, constant, name_of, stored_integers
+from edgeq.quantize.topology import Layer, Topology, constant, name_of, stored_integers
 
 Array = NDArray[Any]
 
@@ -45,11 +44,15 @@ class Product:
     @property
     def rows(self) -> Array:
         """Weights as [output channels, fan-in]."""
+        return self.as_rows(self.weights)
+
+    def as_rows(self, array: Array) -> Array:
+        """An array of the weights' shape (their scales) as [output channels, fan-in]."""
         if self.layer.op == "MatMul":
-            return self.weights.T
+            return np.transpose(array)
         if self.layer.op == "Conv":
-            return np.asarray(self.weights.reshape(len(self.weights), -1))
-        return np.asarray(self._transposed().reshape(self.weights.shape[1] * self.group, -1))
+            return np.asarray(array.reshape(len(array), -1))
+        return np.asarray(self._transposed(array).reshape(array.shape[1] * self.group, -1))
 
     def arrange(self, rows: Array) -> Array:
         """Rows in the node's own layout: the inverse of `rows`."""
@@ -57,12 +60,12 @@ class Product:
             return np.ascontiguousarray(rows.T)
         if self.layer.op == "Conv":
             return np.asarray(rows.reshape(self.weights.shape))
-        split = rows.reshape(self._transposed().shape).transpose(0, 2, 1, 3, 4)
+        split = rows.reshape(self._transposed(self.weights).shape).transpose(0, 2, 1, 3, 4)
         return np.ascontiguousarray(split.reshape(self.weights.shape))
 
-    def _transposed(self) -> Array:
+    def _transposed(self, array: Array) -> Array:
         """Weights of a ConvTranspose as [group, N/group, C/group, kh, kw]."""
-        split = self.weights.reshape(self.group, -1, *self.weights.shape[1:])
+        split = array.reshape(self.group, -1, *array.shape[1:])
         return np.asarray(split.transpose(0, 2, 1, 3, 4))
 
     @property
@@ -111,7 +114,7 @@ def read_quant(plan: Plan, product: Product) -> Quant:
 
 def extent_of(quant: Quant) -> int:
     """Largest |q − zero point| a quantization allows."""
-    low, high = dtype_range(quant.dtype)
+    low, high = quant.limits
     return max(high - quant.zero_point, quant.zero_point - low)
 
 
@@ -121,7 +124,7 @@ def bits_of(plan: Plan, product: Product) -> int:
 
 
 def plain_weights(plan: Plan, product: Product, bits: int | None = None) -> QuantizedWeights:
-    """Weights rounded to nearest, bias corrected where calibration knows the mean input.
+    """Weights rounded to nearest, bias corrected where calibration knows the mean input; integers a model brings stay.
 
     Args:
         plan: ranges and policy. product: the layer.
@@ -132,8 +135,8 @@ def plain_weights(plan: Plan, product: Product, bits: int | None = None) -> Quan
     power_of_two = plan.policy.layer(*layer.names).scale == "pow2"
     weight = layer.node.inputs[1]
     stored = None if weight is None else stored_integers(weight)
-    if stored is not None and layer.op == "Conv" and width == 8 and not power_of_two:
-        kept = keep_integers(_as_rows(stored), product.bias, x_scale=x.scale, x_extent=extent_of(x))
+    if stored is not None and width == 8 and not power_of_two:
+        kept = keep_integers(stored.arranged(product.as_rows), product.bias, x_scale=x.scale, x_extent=extent_of(x))
         if kept is not None:
             return kept
     return quantize_weights(
@@ -146,9 +149,3 @@ def plain_weights(plan: Plan, product: Product, bits: int | None = None) -> Quan
         power_of_two=power_of_two,
         taps=expected_taps(layer, plan.ranges.means),
     )
-
-
-def _as_rows(stored: StoredIntegers) -> StoredIntegers:
-    values = stored.values.reshape(len(stored.values), -1)
-    scale = stored.scale.reshape(-1, 1) if stored.scale.size in (1, len(values)) else stored.scale
-    return replace(stored, values=values, scale=scale)

@@ -7,6 +7,9 @@ also have the same integer type, that is everything but the ops that exist for i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
 
 from edgeq.quantize.topology import Layer, Topology, is_float, is_movement, is_selection, name_of, resize_mode
 
@@ -45,6 +48,25 @@ class UnionFind:
         return result
 
 
+@dataclass(frozen=True)
+class Given:
+    """The grid of a value as the model says it; low and high where its integers use a part of the type's range."""
+
+    scale: float
+    zero_point: int
+    dtype: str
+    low: int | None
+    high: int | None
+
+    @classmethod
+    def of(cls, value: ir.Value) -> Given:
+        """From the metadata the front end writes."""
+        props = value.metadata_props
+        low, high = (int(props[key]) if key in props else None for key in ("edgeq.low", "edgeq.high"))
+        dtype = props.get("edgeq.dtype", "int8")
+        return cls(float(props["edgeq.scale"]), int(props["edgeq.zero_point"]), dtype, low, high)
+
+
 class Ties:
     """Scale and type groups of a float graph, Concat left open (see `plan`)."""
 
@@ -54,13 +76,7 @@ class Ties:
         self.scales = UnionFind(names)
         self.types = UnionFind(names)
         self.given = {
-            name_of(value): (
-                value.metadata_props["edgeq.scale"],
-                value.metadata_props["edgeq.zero_point"],
-                value.metadata_props.get("edgeq.dtype", "int8"),
-            )
-            for value in topology.values()
-            if value.metadata_props.get("edgeq.scale")
+            name_of(value): Given.of(value) for value in topology.values() if value.metadata_props.get("edgeq.scale")
         }
         for layer in topology.layers:
             if is_tied(layer):

@@ -7,7 +7,7 @@ convolution's sum in front of its ReLU) do not. Ops that only move values tie th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,11 @@ class StoredIntegers:
         """The constant in real units."""
         steps = self.values.astype(np.int64) - self.zero_point
         return np.asarray(steps * self.scale.astype(np.float64), dtype=np.float32)
+
+    def arranged(self, arrange: Callable[[NDArray[Any]], NDArray[Any]]) -> StoredIntegers:
+        """The same with every part spread to the values' shape and rearranged by a function of such arrays."""
+        spread = (np.broadcast_to(part, self.values.shape) for part in (self.scale, self.zero_point))
+        return StoredIntegers(arrange(self.values), *(arrange(part) for part in spread))
 
 
 def stored_integers(value: ir.Value) -> StoredIntegers | None:

@@ -91,7 +91,7 @@ def test_stored_integers_stay() -> None:
     [
         StoredIntegers(np.ones((1, 2), np.uint8), np.ones((1, 1)), np.zeros((1, 1), np.int64)),
         StoredIntegers(np.ones((1, 2), np.int8), np.ones((1, 1)), np.ones((1, 1), np.int64)),
-        StoredIntegers(np.ones((1, 2), np.int8), np.ones((1, 2)), np.zeros((1, 1), np.int64)),
+        StoredIntegers(np.ones((1, 2), np.int8), np.array([[1.0, 2.0]]), np.zeros((1, 1), np.int64)),
         StoredIntegers(np.full((1, 100_000), 127, np.int8), np.ones((1, 1)), np.zeros((1, 1), np.int64)),
     ],
 )

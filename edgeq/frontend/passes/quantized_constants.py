@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.frontend.arrays import Array
-from edgeq.frontend.editing import NodePass, constant, initializer, integer, is_op
+from edgeq.frontend.editing import NodePass, constant, initializer, integer, ints, is_op, make_node, replace_node
 from edgeq.frontend.weights import quantized, weight_array
 
 _WEIGHT_READERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -16,7 +16,7 @@ class QuantizedConstants(NodePass):
     """Compute Q of constants (and a Clip of the integers behind it); take DQ of constants off where no weight needs it.
 
     The DequantizeLinear on integers stays in front of Conv, ConvTranspose, MatMul and Gemm weights. Any other
-    dequantized constant (biases, tables, operands of sums) becomes float32.
+    dequantized constant (biases, tables, operands of sums) becomes float32. A Transpose behind it moves the integers.
     """
 
     def visit(self, graph: ir.Graph, node: ir.Node) -> bool:
@@ -64,6 +64,14 @@ def _clip_constant(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _dequantize_constant(graph: ir.Graph, node: ir.Node) -> bool:
     output = node.outputs[0]
+    for use in tuple(output.uses()):
+        if is_op(use.node, "Transpose"):
+            moved = _transposed(graph, node, use.node)
+            if moved is not None:
+                _dequantize_constant(graph, moved)
+    if not output.uses() and not output.is_graph_output():
+        graph.remove(node, safe=True)
+        return True
     readers = [(use.node, use.idx) for use in output.uses()]
     if readers and all(is_op(reader, *_WEIGHT_READERS) and index == 1 for reader, index in readers):
         return False
@@ -77,3 +85,23 @@ def _dequantize_constant(graph: ir.Graph, node: ir.Node) -> bool:
     if not output.uses():
         graph.remove(node, safe=True)
     return True
+
+
+def _transposed(graph: ir.Graph, node: ir.Node, transpose: ir.Node) -> ir.Node | None:
+    """DequantizeLinear of transposed integers in the place of a Transpose; None where the DQ can't be moved."""
+    q, scale = constant(node.inputs[0]), constant(node.inputs[1])
+    if quantized(node.outputs[0]) is None or q is None or scale is None or transpose.outputs[0].is_graph_output():
+        return None
+    order = ints(transpose, "perm", list(range(q.ndim))[::-1])
+    axis = order.index(integer(node, "axis", 1) % q.ndim) if scale.size > 1 else 0
+    operands = [initializer(graph, f"{node.inputs[0].name}.transposed", q.transpose(order)), *node.inputs[1:]]
+    moved = make_node(
+        "DequantizeLinear",
+        operands,
+        name=transpose.name,
+        shape=[q.shape[k] for k in order],
+        dtype=node.outputs[0].dtype,
+        attributes={"axis": axis} if scale.size > 1 else {},
+    )
+    replace_node(graph, transpose, [moved])
+    return moved

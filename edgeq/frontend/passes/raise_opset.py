@@ -7,13 +7,15 @@ import onnx.defs
 import onnx_ir as ir
 
 from edgeq.errors import ModelError, UnsupportedOpError
-from edgeq.frontend.editing import describe, initializer, ints, is_op
+from edgeq.frontend.editing import constant_input, describe, initializer, ints, is_op
 
 OLDEST_OPSET = 13
 # From opset 18 on the axes of every reduction are an input, and Split names its number of outputs.
 LOWEST_OPSET = 18
 # Every ONNX Runtime that the project accepts executes this opset, the newest release this one.
 COMMON_OPSET, HIGHEST_OPSET = 21, 26
+# Q and DQ of 16 bits; LowerQonnx makes them in models of any opset.
+_QUANTIZED_16_BIT = 21
 _AXES_BECAME_INPUT = (
     "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
     "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
@@ -63,8 +65,15 @@ def _to_18(graph: ir.Graph, node: ir.Node) -> None:
         node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
 
 
+def _is_16_bit(node: ir.Node) -> bool:
+    zero_point = constant_input(node, 2)
+    return zero_point is not None and zero_point.dtype.itemsize == 2
+
+
 def _since(node: ir.Node, opset: int) -> int:
     """The lowest opset in which the node means the same."""
+    if is_op(node, "QuantizeLinear", "DequantizeLinear") and _is_16_bit(node):
+        return max(opset, _QUANTIZED_16_BIT)
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     for target in (COMMON_OPSET, HIGHEST_OPSET):
         if schema.since_version <= target:

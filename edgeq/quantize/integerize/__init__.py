@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeq.errors import EdgeqError, UnsupportedOpError
 from edgeq.integer.builder import GraphBuilder
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.calibrate import Ranges
-from edgeq.quantize.integerize.emitter import Emitter, float_cost
+from edgeq.quantize.integerize.emitter import Emitter, Operand, float_cost
 from edgeq.quantize.integerize.registry import emitter_of, supported
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import Policy
@@ -86,7 +86,12 @@ def _emit_input(emitter: Emitter, value: Any) -> None:
     name, shape = name_of(value), shape_of(value)
     if is_float(value):
         quant = emitter.plan.quant(name)
-        emitter.define(value, emitter.builder.input(name, quant.dtype, shape, quant), quant)
+        whole = replace(quant, low=None, high=None)
+        entry = emitter.builder.input(name, quant.dtype, shape, whole)
+        emitter.define(value, entry, whole)
+        if quant != whole:
+            # A caller's integers may be any of the type's: the narrow range begins behind a clamp.
+            emitter.define(value, emitter.rescale(Operand(entry, whole), quant), quant)
     else:
         emitter.define_integer(value, emitter.builder.input(name, value.dtype.numpy(), shape))
 

@@ -8,11 +8,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.integer.arithmetic import quantize
 from edgeq.integer.graph import Quant
 from edgeq.integer.shift_exp import shift_gelu_constants
 from edgeq.integer.shift_gelu_paper import shift_gelu_paper_constants
-from edgeq.quantize.integerize.emitter import Emitter, Operand, code, limits
+from edgeq.quantize.integerize.emitter import Emitter, Operand, code, limits, on_grid
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.plan import S16
 from edgeq.quantize.topology import Layer, clamp_of, name_of
@@ -85,7 +84,7 @@ def table_of(values: NDArray[np.float64], out: Quant) -> NDArray[np.int8] | NDAr
     """Function values as integers. Where the function is undefined (NaN) the entry stands for 0; no calibrated value
     ever reads it."""
     wide = np.nan_to_num(values, nan=0.0, posinf=1e30, neginf=-1e30)
-    result: NDArray[np.int8] = quantize(np.clip(wide, -1e30, 1e30), out.scale, out.zero_point, out.dtype)
+    result: NDArray[np.int8] = on_grid(np.clip(wide, -1e30, 1e30), out)
     return result
 
 

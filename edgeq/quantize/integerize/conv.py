@@ -9,10 +9,10 @@ import onnx_ir as ir
 from edgeq.quantize.integerize.emitter import Emitter, Operand, attribute
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.integerize.requantize import requantize
-from edgeq.quantize.integerize.weights import QuantizedWeights
+from edgeq.quantize.integerize.weights import QuantizedWeights, width_of
 from edgeq.quantize.plan import S16
 from edgeq.quantize.products import Product, bits_of, plain_weights, product_of
-from edgeq.quantize.topology import Layer, constant, name_of
+from edgeq.quantize.topology import Layer, constant, name_of, stored_integers
 
 
 @emits("Conv")
@@ -79,11 +79,16 @@ def layer_weights(emitter: Emitter, layer: Layer) -> tuple[Product, QuantizedWei
     quantized = plan.weights.get(layer.name) or plain_weights(plan, product)
     emitter.note(
         layer,
-        weight_bits=bits_of(plan, product),
+        weight_bits=width_of(quantized.values) if _stored(layer) else bits_of(plan, product),
         weight_scale=emitter.policy(layer).scale or "real",
         weights=int(quantized.values.size),
     )
     return product, quantized
+
+
+def _stored(layer: Layer) -> bool:
+    weight = layer.node.inputs[1]
+    return weight is not None and stored_integers(weight) is not None
 
 
 def _why_not(layer: Layer) -> str:

@@ -8,9 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.integer.arithmetic import quantize
 from edgeq.integer.graph import Quant
-from edgeq.quantize.integerize.emitter import Emitter, code
+from edgeq.quantize.integerize.emitter import Emitter, code, on_grid
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.plan import MASK
 from edgeq.quantize.topology import Layer, is_float, name_of
@@ -51,6 +50,6 @@ def emit_cast(emitter: Emitter, layer: Layer) -> None:
 
 
 def _lookup(emitter: Emitter, layer: Layer, table: NDArray[Any], indices: ir.Value, out: Quant) -> ir.Value:
-    integers = quantize(table, out.scale, out.zero_point, out.dtype)
+    integers = on_grid(table, out)
     constant = emitter.builder.constant(integers, name=f"{layer.name}.table")
     return emitter.emit(layer, "Embedding", [constant, indices])

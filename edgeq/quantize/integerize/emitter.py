@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.errors import UnsupportedOpError
-from edgeq.integer.arithmetic import dtype_range, quantize, ratio_constants
+from edgeq.integer.arithmetic import quantize, ratio_constants
 from edgeq.integer.builder import GraphBuilder, emit, emit_all, set_quant
 from edgeq.integer.graph import Quant
 from edgeq.quantize.plan import S8, Plan, quant_s8, quant_s16
@@ -35,7 +35,7 @@ class Operand:
     @property
     def extent(self) -> int:
         """Largest |q − zero point| the type allows."""
-        low, high = dtype_range(self.quant.dtype)
+        low, high = self.quant.limits
         return max(high - self.quant.zero_point, self.quant.zero_point - low)
 
 
@@ -109,7 +109,7 @@ class Emitter:
         quant = want or quant_s8(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
         key = (name, quant)
         if key not in self._converted:
-            integers = quantize(array, quant.scale, quant.zero_point, quant.dtype)
+            integers = on_grid(array, quant)
             self._converted[key] = Operand(self.builder.constant(integers, name=f"{name}.{quant.dtype}"), quant)
         return self._converted[key]
 
@@ -177,13 +177,19 @@ class Emitter:
 
 
 def limits(quant: Quant, low: float, high: float) -> tuple[int, int]:
-    """A clamp in real units as integers of a quantization, inside its type."""
-    bottom, top = dtype_range(quant.dtype)
+    """A clamp in real units as integers of a quantization, inside its range."""
+    bottom, top = quant.limits
     if low > -math.inf:
         bottom = min(max(bottom, quant.zero_point + round(low / quant.scale)), top)
     if high < math.inf:
         top = max(min(top, quant.zero_point + round(high / quant.scale)), bottom)
     return bottom, top
+
+
+def on_grid(values: Array, quant: Quant) -> Array:
+    """Real numbers as integers of a quantization."""
+    integers = quantize(values, quant.scale, quant.zero_point, quant.dtype)
+    return np.clip(integers, *quant.limits).astype(quant.dtype)
 
 
 def code(quant: Quant) -> int:

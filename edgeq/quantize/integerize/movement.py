@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.integer.arithmetic import quantize
 from edgeq.integer.graph import Quant
 from edgeq.quantize.integerize.embedding import emit_embedding
-from edgeq.quantize.integerize.emitter import Emitter, Operand, attribute, attributes_of
+from edgeq.quantize.integerize.emitter import Emitter, Operand, attribute, attributes_of, on_grid
 from edgeq.quantize.integerize.pooling import finish_moved
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.topology import Layer, constant, embedding_table, is_float, name_of
@@ -47,7 +46,9 @@ def emit_movement(emitter: Emitter, layer: Layer) -> None:
         emitter.read(value, want).value if value is not None and _is_data(value) else index_input(emitter, value)
         for value in layer.node.inputs
     ]
-    results = emitter.standard(layer, layer.op, inputs, len(layer.outputs), **attributes_of(layer.node))
+    # Targets hold no zeros: what one of them would mean is idle.
+    attributes = {name: value for name, value in attributes_of(layer.node).items() if name != "allowzero"}
+    results = emitter.standard(layer, layer.op, inputs, len(layer.outputs), **attributes)
     for value, result in zip(layer.outputs, results, strict=True):
         finish_moved(emitter, layer, value, Operand(result, want))
 
@@ -72,7 +73,7 @@ def emit_pad(emitter: Emitter, layer: Layer) -> None:
 
 
 def _pad_value(emitter: Emitter, layer: Layer, value: float, quant: Quant) -> ir.Value:
-    integer = quantize(np.array(value), quant.scale, quant.zero_point, quant.dtype)
+    integer = on_grid(np.array(value), quant)
     return emitter.builder.constant(integer, name=f"{layer.name}.value")
 
 

@@ -95,13 +95,13 @@ def keep_integers(
     """Weights a model brings as symmetric int8 per output channel, unchanged; None if they aren't, or don't fit.
 
     Args:
-        stored: values [channels, fan_in], scale [channels, 1] or [1, 1].
+        stored: values, scale and zero point [channels, fan_in].
         bias, x_scale, x_extent: as in `quantize_weights`.
     """
-    if stored.values.dtype != np.int8 or stored.zero_point.any() or stored.scale.shape[1:] not in ((1,), ()):
+    channels, scales = len(stored.values), stored.scale.astype(np.float64)
+    scale = scales[:, 0].copy()
+    if stored.values.dtype != np.int8 or stored.zero_point.any() or (scales != scale[:, None]).any():
         return None
-    channels = len(stored.values)
-    scale = np.broadcast_to(stored.scale.astype(np.float64).reshape(-1), (channels,)).copy()
     if not (scale > 0).all():
         return None
     offset = np.zeros(channels) if bias is None else np.asarray(bias, dtype=np.float64).reshape(-1)
@@ -110,6 +110,14 @@ def keep_integers(
     if bound.max(initial=0) > ACCUMULATOR_LIMIT:
         return None
     return QuantizedWeights(stored.values, scale, integers.astype(np.int32), bound)
+
+
+def width_of(values: NDArray[np.int8]) -> int:
+    """The fewest bits that hold integer weights: 1 for ±1 alone, else 2 … 8, two's complement."""
+    if values.size and (np.abs(values.astype(np.int16)) == 1).all():
+        return 1
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    return max(2, next(bits for bits in range(1, 9) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1)))
 
 
 def _scales(weights: Float, qmax: int, *, clip: bool) -> Float:
