@@ -165,3 +165,21 @@ def test_missing_calibration_is_an_error(tmp_path: Path) -> None:
     ranges.statistics["stem_relu"].sample_lows.clear()
     with pytest.raises(ModelError, match="was not calibrated"):
         Plan(Topology(graph), ranges, Policy()).quant("stem_relu")
+
+
+def test_activation_bits_limit_the_integers_but_not_those_of_the_ends(tmp_path: Path) -> None:
+    graph = small_classifier(tmp_path)
+    ranges = calibrate(graph, samples(graph))
+    topology = Topology(graph)
+    plan = Plan(topology, ranges, Policy.parse("defaults: {activation_bits: 4}"))
+    for value in topology.values():
+        ends = plan.quant(str(value.name)).limits
+        at_end = value.is_graph_input() or value.is_graph_output()
+        members = plan.ties.scales.groups()[plan.ties.scales.find(str(value.name))]
+        tied = any(name in members for name in (graph.inputs[0].name, graph.outputs[0].name))
+        assert ends == ((-128, 127) if at_end or tied else (-8, 7)) or plan.quant(str(value.name)).dtype == S16
+    named = Plan(topology, ranges, Policy.parse(f"layers: {{{graph.inputs[0].name}: {{activation_bits: 6}}}}"))
+    assert named.quant(str(graph.inputs[0].name)).limits == (-32, 31)
+    assert not set(plan.candidates()) & {
+        str(v.name) for v in topology.values() if plan.activation_bits(str(v.name)) < 8
+    }
