@@ -6,7 +6,13 @@
 #define EDGEQ_HINT(number) (0xd503201fu | (number) << 5)
 enum { EDGEQ_HINT_BEGIN = 75, EDGEQ_HINT_END = 76, EDGEQ_NOP_BEGIN = 0x0e09e901, EDGEQ_NOP_END = 0x0e09e902 };
 
-#if defined(__aarch64__)
+/* Thumb: the same two hints, as a 32-bit instruction (Armv6-M lacks it; QEMU's Cortex-M3 has it). */
+#define EDGEQ_THUMB_HINT(number) (0x8000f3afu | (number) << 16)
+
+#if defined(__thumb__)
+#define EDGEQ_MARK_BEGIN() __asm__ volatile(".inst.w 0xf3af804b" ::: "memory")
+#define EDGEQ_MARK_END() __asm__ volatile(".inst.w 0xf3af804c" ::: "memory")
+#elif defined(__aarch64__)
 #define EDGEQ_MARK_BEGIN() __asm__ volatile("hint #75" ::: "memory")
 #define EDGEQ_MARK_END() __asm__ volatile("hint #76" ::: "memory")
 #elif defined(__x86_64__)

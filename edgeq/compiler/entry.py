@@ -7,7 +7,7 @@ load TVM.
 from __future__ import annotations
 
 from edgeq.compiler.plan import Plan
-from edgeq.compiler.program import Bound, Program, Step
+from edgeq.compiler.program import Program, Step
 from edgeq.compiler.target import Target
 
 HEADER = """#include <stdint.h>
@@ -23,10 +23,7 @@ def entry_source(program: Program, plan: Plan, weight_offsets: list[int], target
     for number, step in enumerate(program.steps):
         symbol = step.spec.symbol(target)
         declared[symbol] = len(step.arguments)
-        arguments = [
-            _address(bound, plan, weight_offsets, _slot_bytes(step, position, target))
-            for position, bound in enumerate(step.arguments)
-        ]
+        arguments = [argument_address(step, k, plan, weight_offsets, target) for k in range(len(step.arguments))]
         cases.append(f"    case {number}: {symbol}(t0, t1, {', '.join(arguments)}); return 0;")
     declarations = [f"void {s}(int32_t, int32_t{', const void*' * n});" for s, n in declared.items()]
     head = [f"{SIGNATURE} {{", "  (void)slot; (void)a; (void)w;", "  switch (step) {"]
@@ -34,13 +31,11 @@ def entry_source(program: Program, plan: Plan, weight_offsets: list[int], target
     return HEADER + "\n".join([*declarations, *body, ""])
 
 
-def _slot_bytes(step: Step, position: int, target: Target) -> int:
-    operand = step.spec.operands()[position]
-    return step.spec.scratch_bytes(target) if operand.role == "scratch" else 0
-
-
-def _address(bound: Bound, plan: Plan, weight_offsets: list[int], slot_bytes: int) -> str:
+def argument_address(step: Step, position: int, plan: Plan, weight_offsets: list[int], target: Target) -> str:
+    """C expression of a step's pointer argument, over the names `a` (arena), `w` (weights) and `slot`."""
+    bound = step.arguments[position]
     if bound.region == "weights":
         return f"w + {weight_offsets[bound.buffer] + bound.byte_offset}"
-    slot = f" + slot * {slot_bytes}" if slot_bytes else ""
+    scratch = step.spec.operands()[position].role == "scratch"
+    slot = f" + slot * {step.spec.scratch_bytes(target)}" if scratch else ""
     return f"a + {plan.offsets[bound.buffer] + bound.byte_offset}{slot}"

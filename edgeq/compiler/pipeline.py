@@ -58,16 +58,22 @@ class Compiled:
 
     Attributes:
         layers: one entry per step: name, ops, kernel, macs, tasks, bytes.
+        weight_offsets: where each of the program's constants begins in the image's weights.
         arena_lower_bound: bytes alive at the fullest step; no plan can need less.
     """
 
     target: Target
     image: ModelImage
     objects: list[Path]
-    arch: ArchInfo
     program: Program
     plan: Plan
     layers: list[dict[str, Any]]
+    weight_offsets: list[int]
+
+    @property
+    def arch(self) -> ArchInfo:
+        """What the loader checks; only where there is a loader."""
+        return ArchInfo(self.target.arch, tuple(self.target.spec.cpu_features))
 
     @property
     def arena_lower_bound(self) -> int:
@@ -102,20 +108,20 @@ def compile_graph(
     plan = plan_memory(program)
     objects = _build_kernels(program, target, options, builder)
     weights, offsets = pack_weights(program)
-    objects.append(_build_entry(entry_source(program, plan, offsets, target), target))
+    if not target.bare_metal:
+        objects.append(_build_entry(entry_source(program, plan, offsets, target), target))
     layers = [_layer(step, program, target) for step in program.steps]
     image = ModelImage(
         steps=[StepInfo(x["name"], "+".join(x["ops"]), x["tasks"], x["macs"], x["bytes"]) for x in layers],
         inputs=[_tensor(t, plan) for t in program.inputs],
         outputs=[_tensor(t, plan) for t in program.outputs],
-        arena_size=max(plan.size, ALIGNMENT),
+        arena_size=max(plan.size + program.end_slack, program.alignment),
         weights=weights,
         max_threads=options.max_threads,
         manifest=_manifest(target, plan, layers, options),
         golden=_golden(graph, program, options),
     )
-    arch = ArchInfo(target.arch, tuple(target.spec.cpu_features))
-    return Compiled(target, image, objects, arch, program, plan, layers)
+    return Compiled(target, image, objects, program, plan, layers, offsets)
 
 
 def pack_weights(program: Program) -> tuple[np.ndarray, list[int]]:
@@ -123,7 +129,7 @@ def pack_weights(program: Program) -> tuple[np.ndarray, list[int]]:
     offsets, end = [], 0
     for array in program.constants:
         offsets.append(end)
-        end = -(-(end + array.nbytes) // ALIGNMENT) * ALIGNMENT
+        end = -(-(end + array.nbytes) // program.alignment) * program.alignment
     blob = np.zeros(end + ALIGNMENT, np.uint8)
     for offset, array in zip(offsets, program.constants, strict=True):
         blob[offset : offset + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeq.compiler.program import ALIGNMENT, Program
+from edgeq.compiler.program import Program
 
 FOREVER = 1 << 30
 
@@ -52,7 +52,7 @@ def lifetimes(program: Program) -> list[Lifetime]:
         end = FOREVER if buffer.role == "output" else last[index]
         if begin == FOREVER:
             begin = end = 0  # never touched: an unread input keeps its place, anything else costs a cache line
-        result.append(Lifetime(index, begin, max(begin, end), buffer.footprint))
+        result.append(Lifetime(index, begin, max(begin, end), buffer.footprint(program.alignment)))
     return result
 
 
@@ -65,12 +65,13 @@ def plan_memory(program: Program) -> Plan:
         lambda b: (b.first, -b.size, b.index),
         lambda b: (-(min(b.last, len(program.steps)) - b.first), -b.size, b.index),
     ]
-    best = min((_first_fit(sorted(lives, key=order)) for order in orders), key=lambda placed: placed[1])
+    placings = (_first_fit(sorted(lives, key=order), program.alignment) for order in orders)
+    best = min(placings, key=lambda placed: placed[1])
     offsets, size = best
     return Plan([offsets[i] for i in range(len(lives))], size, _fullest(lives, len(program.steps)), lives)
 
 
-def _first_fit(order: list[Lifetime]) -> tuple[dict[int, int], int]:
+def _first_fit(order: list[Lifetime], alignment: int) -> tuple[dict[int, int], int]:
     """Each buffer at the lowest offset that no living neighbour covers."""
     placed: list[tuple[int, Lifetime]] = []
     offsets: dict[int, int] = {}
@@ -85,7 +86,7 @@ def _first_fit(order: list[Lifetime]) -> tuple[dict[int, int], int]:
         placed.append((offset, buffer))
         placed.sort(key=lambda entry: entry[0])
     size = max((start + b.size for start, b in placed), default=0)
-    return offsets, -(-size // ALIGNMENT) * ALIGNMENT
+    return offsets, -(-size // alignment) * alignment
 
 
 def _fullest(lives: list[Lifetime], steps: int) -> int:

@@ -29,10 +29,14 @@ class Buffer:
     size: int
     role: Literal["input", "output", "value", "scratch"] = "value"
 
-    @property
-    def footprint(self) -> int:
-        """Bytes the arena reserves."""
-        return -(-(self.size + SLACK_BYTES) // ALIGNMENT) * ALIGNMENT
+    def footprint(self, alignment: int = ALIGNMENT) -> int:
+        """Bytes the arena reserves.
+
+        Without an operating system the slack is one for all, behind the last buffer: what is read of a neighbour is
+        never used.
+        """
+        slack = SLACK_BYTES if alignment == ALIGNMENT else 0
+        return -(-(self.size + slack) // alignment) * alignment
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,11 @@ class Tensor:
 
 @dataclass
 class Program:
-    """Everything between an integer graph and an artifact."""
+    """Everything between an integer graph and an artifact.
+
+    Attributes:
+        alignment: bytes that buffers and constants start on a multiple of.
+    """
 
     buffers: list[Buffer] = field(default_factory=list)
     constants: list[np.ndarray] = field(default_factory=list)
@@ -218,3 +226,9 @@ class Program:
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     max_threads: int = 4
+    alignment: int = ALIGNMENT
+
+    @property
+    def end_slack(self) -> int:
+        """Readable bytes behind the arena and behind the weights."""
+        return SLACK_BYTES if self.alignment != ALIGNMENT else 0

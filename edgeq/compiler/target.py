@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeq.errors import TargetError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.kernels.base import KernelSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,6 +35,7 @@ class Codegen(BaseModel):
     mtriple: str
     mcpu: str
     mattr: list[str] = Field(default_factory=list)
+    options: list[str] = Field(default_factory=list, serialization_alias="cl-opt")
 
 
 class Toolchain(BaseModel):
@@ -39,9 +43,30 @@ class Toolchain(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     zig_target: str
+    support: list[str] = Field(default_factory=list)
     emulator: str | None = None
     emulator_args: list[str] = Field(default_factory=list)
     emulator_package: str | None = None
+
+
+class Memory(BaseModel):
+    """One memory of a device without an operating system."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    kind: Literal["flash", "ram"]
+    size: int = Field(gt=0)
+
+
+class Board(BaseModel):
+    """What `edgeq bench` builds a firmware for, and the machine of QEMU that runs it."""
+
+    model_config = ConfigDict(extra="forbid")
+    machine: str
+    cpu: str
+    flags: list[str] = Field(default_factory=list)
+    flash: int = Field(ge=0)
+    ram: int = Field(ge=0)
 
 
 class TargetFile(BaseModel):
@@ -50,13 +75,15 @@ class TargetFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     description: str
-    arch: Literal["x86_64", "aarch64"]
+    arch: Literal["x86_64", "aarch64", "thumb"]
     isa: str = Field(pattern=r"^[a-z0-9]+$")
     vector_bits: int = Field(ge=64, le=2048)
     activation: Literal["s8", "u8"]
     cpu_features: list[str]
     codegen: Codegen
     toolchain: Toolchain
+    memories: list[Memory] = Field(default_factory=list)
+    board: Board | None = None
 
 
 @dataclass(frozen=True)
@@ -92,9 +119,24 @@ class Target:
         """True where int8 activations are stored as value + 128."""
         return self.spec.activation == "u8"
 
+    @property
+    def bare_metal(self) -> bool:
+        """True where no operating system loads anything: models become static libraries."""
+        return self.arch == "thumb"
+
+    @property
+    def alignment(self) -> int:
+        """Bytes that every buffer and constant starts on a multiple of."""
+        return 8 if self.bare_metal else 64
+
+    def specialise(self, spec: KernelSpec, constants: dict[str, Any]) -> KernelSpec:
+        """The kernel to use for what `spec` computes: inner.py may know a better family than the general one."""
+        chosen = getattr(self.inner, "specialise", None)
+        return spec if chosen is None else chosen(spec, constants)
+
     def tvm_target(self) -> dict[str, Any]:
         """The dictionary for tvm.target.Target."""
-        return self.spec.codegen.model_dump(exclude_defaults=True)
+        return self.spec.codegen.model_dump(exclude_defaults=True, by_alias=True)
 
     @cached_property
     def inner(self) -> ModuleType:

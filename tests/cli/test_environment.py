@@ -30,7 +30,7 @@ def test_a_target_without_its_emulator_says_how_to_get_it(monkeypatch: pytest.Mo
     monkeypatch.setattr("shutil.which", lambda name: None)
     foreign = [row for row in environment.targets() if row["runs_here"] != "yes"]
     assert foreign
-    assert all("apt-get install qemu-user" in row["runs_here"] for row in foreign if row["resolves_to"] is None)
+    assert all("apt-get install qemu-" in row["runs_here"] for row in foreign if row["resolves_to"] is None)
 
 
 def test_doctor_is_content_here() -> None:
@@ -71,4 +71,4 @@ def test_doctor_knows_a_machine_without_compiler_and_emulator(monkeypatch: pytes
     rows = {row["name"]: row for row in environment.doctor()}
     assert rows["C compiler"]["state"] == "optional"
     assert rows["qemu-aarch64"]["state"] == "optional"
-    assert "apt-get install qemu-user" in rows["qemu-aarch64"]["hint"]
+    assert "apt-get install qemu-" in rows["qemu-aarch64"]["hint"]

@@ -46,7 +46,7 @@ def test_a_chain_needs_two_buffers_at_a_time():
     buffers = [Buffer(f"b{i}", 1000) for i in range(6)]
     steps = [Step("s", (), NoSpec(), [], 0, [i], [i + 1]) for i in range(5)]  # type: ignore[arg-type]
     plan = plan_memory(Program(buffers=buffers, steps=steps))
-    assert plan.size == plan.lower_bound == 2 * buffers[0].footprint
+    assert plan.size == plan.lower_bound == 2 * buffers[0].footprint()
 
 
 def test_inputs_live_from_the_start_and_outputs_to_the_end():

@@ -116,12 +116,12 @@ def pack_parameters(
     check_width(epilogue, shift, acc_low, acc_high, where)
     start = np.broadcast_to(np.asarray(bias, np.int64), (channels,))
     if epilogue.form == "none":
-        return layout.spread(isa, _wrapped(start), 0).astype(np.int32)
+        return layout.spread(isa, wrapped(start), 0).astype(np.int32)
     if multiplier is None or shift is None:
         raise CompileError("requantize constants are missing", where=where, why="the epilogue has multiplier and shift")
     m = np.broadcast_to(np.asarray(multiplier, np.int64).reshape(-1), (channels,))
     s = np.broadcast_to(np.asarray(shift, np.int64).reshape(-1), (channels,))
-    _check_constants(epilogue, m, s, where)
+    check_constants(epilogue, m, s, where)
     if epilogue.form == "narrow":
         start = start + (np.left_shift(np.int64(1), s) >> 1)
         natural = ChannelLayout(channels, layout.vectors, natural=True).spread(isa, m, 0)
@@ -130,19 +130,19 @@ def pack_parameters(
             natural.astype("<i2").view("<i4"),
         ]
     else:
-        low, high = _useful_range(epilogue, m, s)
+        low, high = useful_range(epilogue, m, s)
         spread = [layout.spread(isa, v, fill) for v, fill in ((m, 2**30), (s, 62), (low, 0), (high, 0))]
         sections = isa.single_sections(*spread)
-    first = layout.spread(isa, _wrapped(start), 0)
+    first = layout.spread(isa, wrapped(start), 0)
     return np.concatenate([first, *sections]).astype(np.int32)
 
 
-def _wrapped(values: IntArray) -> IntArray:
+def wrapped(values: IntArray) -> IntArray:
     """Modulo 2^32: an accumulator may start outside 32 bits as long as it ends inside, additions wrap on the way."""
     return (np.asarray(values, np.int64) + 2**31) % 2**32 - 2**31
 
 
-def _check_constants(epilogue: Epilogue, m: IntArray, s: IntArray, where: str | None) -> None:
+def check_constants(epilogue: Epilogue, m: IntArray, s: IntArray, where: str | None) -> None:
     m_bits, s_low, s_high = (15, 0, 30) if epilogue.form == "narrow" else (31, 2, 62)
     if m.min() < 2 ** (m_bits - 1) or m.max() >= 2**m_bits or s.min() < s_low or s.max() > s_high:
         raise CompileError(
@@ -224,10 +224,10 @@ def residual_constants(epilogue: Epilogue, residual: Residual, where: str | None
             why=f"multipliers {r.a_multiplier} and {r.b_multiplier}, shift {r.shift}, sum up to {bound}",
         )
     constant = half - r.a_zero_point * r.a_multiplier - r.b_zero_point * r.b_multiplier
-    return int(_wrapped(np.int64(constant + (scaled if folds else 0)))), 0 if folds else r.zero_point
+    return int(wrapped(np.int64(constant + (scaled if folds else 0)))), 0 if folds else r.zero_point
 
 
-def _useful_range(epilogue: Epilogue, m: IntArray, s: IntArray) -> tuple[IntArray, IntArray]:
+def useful_range(epilogue: Epilogue, m: IntArray, s: IntArray) -> tuple[IntArray, IntArray]:
     """Per channel (low, high): clamping the accumulator to them can't change the clamped result (it is monotone)."""
     low, high = [], []
     for multiplier, shift in zip(m.tolist(), s.tolist(), strict=True):

@@ -94,6 +94,21 @@ def vstore(buffer: Expr, index: Expr | int, value: Expr, lanes: int) -> None:
         T.buffer_store(buffer, value, [tirx.Ramp(i32(index), _const(1, "int32"), lanes)])
 
 
+def halfwords(buffer: Expr) -> Expr:
+    """The memory of an s32 buffer as s16 elements."""
+    return T.decl_buffer((2 * buffer.shape[0],), "int16", data=buffer.data, align=1)
+
+
+def address(buffer: Expr, index: Expr | int) -> Expr:
+    """Pointer to an element."""
+    return _op.address_of(tirx.BufferLoad(buffer, [i32(index)]))
+
+
+def call(name: str, *arguments: Expr) -> None:
+    """Calls a C function for what it does to memory."""
+    T.evaluate(_op.call_extern("void", name, *arguments))
+
+
 def broadcast(value: Expr, lanes: int) -> Expr:
     """The scalar in every lane."""
     return tirx.Broadcast(value, lanes) if lanes > 1 else value
@@ -121,12 +136,13 @@ def intrin(dtype: str, name: str, *arguments: Expr) -> Expr:
 
 @contextmanager
 def kernel(
-    symbol: str, parameters: Sequence[tuple[str, str, int]]
+    symbol: str, parameters: Sequence[tuple[str, str, int]], *, words_aligned: bool = False
 ) -> Iterator[tuple[list[Any], Expr, Expr, list[Expr]]]:
     """A kernel's frame `void symbol(int32 t0, int32 t1, pointers...)`; write the body inside.
 
     Args:
         parameters: (name, dtype, elements) of each pointer in operand order, dtype as in 'u8', 's16'.
+        words_aligned: s32 operands lie on multiples of 4 bytes, so that loads of two words become one.
 
     Yields:
         (result, t0, t1, buffers): flat buffers in the same order; `result[0]` is the PrimFunc after the block.
@@ -141,7 +157,7 @@ def kernel(
             types = [TVM_DTYPE.get(dtype, dtype) for _, dtype, _ in parameters]
             pointers = [T.arg(p[0], T.ptr(dtype)) for p, dtype in zip(parameters, types, strict=True)]
             buffers = [
-                T.decl_buffer((p[2],), dtype, data=data, align=1)
+                T.decl_buffer((p[2],), dtype, data=data, align=4 if words_aligned and dtype == "int32" else 1)
                 for p, dtype, data in zip(parameters, types, pointers, strict=True)
             ]
             yield result, t0, t1, buffers

@@ -266,6 +266,7 @@ class Lowering:
         ops: tuple[str, ...] | None = None,
     ) -> None:
         """Appends a kernel call; packs its constants for the target."""
+        spec = self.target.specialise(spec, constants or {})
         packed = spec.pack(self.target, constants or {})
         arguments: list[Bound] = []
         reads: list[int] = []

@@ -26,7 +26,7 @@ def lower(graph: IntegerGraph, target: Target, max_threads: int = 4) -> Program:
     """
     model_graph = graph.model.graph
     groups = group_nodes(model_graph)
-    ctx = Lowering(target, Program(max_threads=max_threads), place(groups))
+    ctx = Lowering(target, Program(max_threads=max_threads, alignment=target.alignment), place(groups))
     for value in model_graph.inputs:
         _import(ctx, graph, value)
     for group in groups:

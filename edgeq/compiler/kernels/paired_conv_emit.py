@@ -1,0 +1,150 @@
+"""Emits paired_conv.py: rows -> tiles of pixels -> widening -> pairs of channels -> K -> epilogue. Imports tvm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tvm.tirx import op as _op
+
+from edgeq.compiler.isa import dsp
+from edgeq.compiler.kernels import loops, tir
+from edgeq.compiler.kernels.paired_conv import LANE_BITS, SUMS
+from edgeq.compiler.kernels.scalar_epilogue import RECORD_WORDS, ScalarEpilogue
+from edgeq.compiler.kernels.tir import Expr, T
+
+if TYPE_CHECKING:
+    from edgeq.compiler.kernels.paired_conv import PairedConvSpec
+    from edgeq.compiler.target import Target
+
+
+def emit(spec: PairedConvSpec, target: Target) -> Any:
+    """The PrimFunc of a paired convolution."""
+    parameters = spec.parameters(target)
+    with tir.kernel(spec.symbol(target), parameters, words_aligned=True) as (out, t0, t1, buffers):
+        named = dict(zip([operand.name for operand in spec.operands()], buffers, strict=True))
+        _Emitter(spec, named).rows(t0, t1)
+    return out[0]
+
+
+@contextmanager
+def _loop(count: int) -> Iterator[Expr]:
+    """A serial loop, or nothing around a single pass."""
+    if count == 1:
+        yield tir.const(0)
+    else:
+        with T.serial(0, count) as index:
+            yield index
+
+
+class _Emitter:
+    def __init__(self, spec: PairedConvSpec, buffers: dict[str, Expr]) -> None:
+        self.spec, self.buffers = spec, buffers
+        self.x, self.y, self.residual = spec.images
+        self.epilogue = ScalarEpilogue(
+            spec.conv.epilogue, dsp.saturate, buffers["params"], buffers.get("table"), buffers.get("residual")
+        )
+
+    def rows(self, t0: Expr, t1: Expr) -> None:
+        """One task is a row of pixels."""
+        c, tile = self.spec.conv, self.spec.tile
+        with loops.span(t0, t1) as task:
+            n, oy = tir.bind(loops.divide(task, self.y.h)), tir.bind(loops.remainder(task, self.y.h))
+            x = tir.bind(n * self.x.image_stride + oy * (c.stride_h * self.x.row_stride))
+            y = tir.bind(n * self.y.image_stride + oy * self.y.row_stride)
+            r = self.residual
+            other = tir.bind(n * r.image_stride + oy * r.row_stride) if r else None
+            full, rest = divmod(self.y.w, tile)
+            if rest and full and r is None:
+                # The last tile lies over its neighbour: the same values once more. (Not with a residual, which may lie
+                # where the output goes.)
+                with T.serial(0, full + 1) as index:
+                    self._tile(x, y, other, tir.bind(tir.tirx.min(index * tile, tir.const(self.y.w - tile))), tile)
+                return
+            if full:
+                with _loop(full) as index:
+                    self._tile(x, y, other, index * tile, tile)
+            if rest:
+                self._tile(x, y, other, tir.const(full * tile), rest)
+
+    def _tile(self, x: Expr, y: Expr, other: Expr | None, first: Expr, pixels: int) -> None:
+        """`pixels` neighbours of one row from column `first` on."""
+        spec = self.spec
+        step = spec.conv.stride_w * self.x.pixel_stride
+        origin = tir.bind(x + first * step)
+        # A tile that isn't full computes its last pixel several times and stores it once.
+        self._widen([origin + min(pixel, pixels - 1) * step for pixel in range(spec.tile)])
+        place = tir.bind(y + first * self.y.pixel_stride)
+        beside = tir.bind(other + first * self.residual.pixel_stride) if self.residual and other is not None else None
+        with _loop(spec.pairs // spec.block_pairs) as block:
+            self._block(tir.bind(tir.i32(block)), place, beside, pixels)
+
+    def _widen(self, origins: list[Expr]) -> None:
+        """Every pixel's K activations as s16 in scratch memory, two k of each in turn."""
+        spec, c = self.spec, self.spec.conv
+        runs, length = spec.taps
+        columns = runs // c.kh
+        with _loop(c.kh) as row, _loop(columns) as column:
+            offset = tir.bind(row * (c.dilation_h * self.x.row_stride) + column * (c.dilation_w * self.x.pixel_stride))
+            sources = [tir.bind(origin + offset) for origin in origins]
+            first = tir.bind((row * columns + column) * length)
+            if spec.quads:
+                self._widen_quads(sources, first, length)
+            else:
+                self._widen_elements(sources, first, length)
+
+    def _widen_quads(self, sources: list[Expr], first: Expr, length: int) -> None:
+        """Runs of whole words; their order in scratch memory is 0, 2, 1, 3."""
+        x, scratch, tile = self.buffers["x"], self.buffers["scratch"], self.spec.tile
+        start = tir.bind(first * tile // 2 + SUMS)
+        with _loop(length // 4) as quad:
+            words = [tir.bind(tir.reinterpret("int32", tir.vload(x, at + quad * 4, 4))) for at in sources]
+            for half, unpack in enumerate((dsp.even_bytes, dsp.odd_bytes)):
+                for pixel, word in enumerate(words):
+                    tir.store(scratch, start + quad * (2 * tile) + (half * tile + pixel), unpack(word))
+
+    def _widen_elements(self, sources: list[Expr], first: Expr, length: int) -> None:
+        """Other runs: halfwords in plain order."""
+        x, halves, tile = self.buffers["x"], tir.halfwords(self.buffers["scratch"]), self.spec.tile
+        with _loop(length) as index:
+            k = tir.bind(first + index)
+            place = tir.bind(_op.shift_right(k, tir.const(1)) * (2 * tile) + (k & 1) + 2 * SUMS)
+            for pixel, at in enumerate(sources):
+                tir.store(halves, place + 2 * pixel, tir.cast("int16", tir.load(x, at + index)))
+
+    def _block(self, block: Expr, place: Expr, beside: Expr | None, pixels: int) -> None:
+        """One pair of channels of every pixel, or two pairs of one pixel."""
+        spec, buffers = self.spec, self.buffers
+        words, pairs, tile = RECORD_WORDS[spec.conv.epilogue.form], spec.block_pairs, spec.tile
+        sums = buffers["scratch"]
+        records = [tir.bind(block * (2 * pairs * words) + channel * words) for channel in range(2 * pairs)]
+        for channel, record in enumerate(records):
+            tir.store(sums, channel, tir.load(buffers["params"], record))
+        weights = tir.address(buffers["w"], block * (pairs * spec.depth // 2))
+        ends = [tir.address(sums, SUMS + part * spec.depth * tile // 2) for part in range(2)]
+        name = "edgeq_dsp_dot_1x4" if spec.single else "edgeq_dsp_dot_4x2"
+        tir.call(name, weights, *ends, tir.address(sums, 0))
+        channels = tir.bind(block * (2 * pairs))
+        for channel, record in enumerate(records):
+            constants = self.epilogue.constants(record)
+            with self._present(channels + channel, channel):
+                for pixel in range(pixels):
+                    total = tir.bind(tir.load(sums, channel * tile + pixel))
+                    index = place + (pixel * self.y.pixel_stride + channel) + channels
+                    at = None
+                    if beside is not None and self.residual is not None:
+                        at = beside + (pixel * self.residual.pixel_stride + channel) + channels
+                    fraction = LANE_BITS if channel % 2 else 0
+                    tir.store(buffers["y"], index, self.epilogue.finish(total, constants, at, fraction))
+
+    @contextmanager
+    def _present(self, channel: Expr, place: int) -> Iterator[None]:
+        """Around what is done for one channel of a block: the last block may have fewer."""
+        spec = self.spec
+        missing = 2 * spec.pairs - spec.conv.y.c
+        if place >= 2 * spec.block_pairs - missing:
+            with T.If(channel < spec.conv.y.c), T.Then():
+                yield
+        else:
+            yield
