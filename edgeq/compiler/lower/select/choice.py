@@ -14,7 +14,7 @@ from edgeq.compiler.target import Target
 # A form with more memory traffic or a larger artifact has to be that much faster by estimate.
 _WINOGRAD_GAIN = 1.1
 _STORED_GAIN = 1.15
-STORED_BYTES = 512 * 1024  # most that stored transforms may add to an artifact, a layer
+STORED_BYTES = 64 * 1024  # most that stored transforms may add to an artifact, a layer: small files come first
 
 
 @dataclass(frozen=True)
