@@ -14,6 +14,7 @@ from edgeq.artifact.tools import cross_compiler, run_tool
 from edgeq.cache import cached_file, content_key
 from edgeq.compiler.build import KernelBuilder
 from edgeq.compiler.entry import entry_source
+from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.plan import Plan, plan_memory
 from edgeq.compiler.program import ALIGNMENT, Bound, Program, Step, Tensor
@@ -44,12 +45,15 @@ class CompileOptions:
             empty: one seeded random set.
         manifest: entries of the caller for the artifact's manifest (source, policy, calibration ...).
         progress: called with (stage, done, total).
+        weights: how dense layers store weights of 4 bits and less: `fast`: a byte each; `small`: packed, expanded while
+            the kernel runs; `auto`: packed where that costs little time.
     """
 
     max_threads: int = 4
     golden_inputs: Sequence[Mapping[str, np.ndarray]] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[[str, int, int], None] | None = None
+    weights: Storage = "auto"
 
 
 @dataclass
@@ -104,7 +108,7 @@ def compile_graph(
     """
     options = options or CompileOptions()
     prove(graph)
-    program = lower(graph, target, options.max_threads)
+    program = lower(graph, target, options.max_threads, options.weights)
     plan = plan_memory(program)
     objects = _build_kernels(program, target, options, builder)
     weights, offsets = pack_weights(program)

@@ -1,4 +1,4 @@
-"""Inner products of AVX2: pmaddwd on s16 pairs. pmaddubsw would saturate with 8-bit weights, so bytes are widened."""
+"""Inner products of AVX2: pmaddubsw where a layer's weights keep its sums in 16 bits, else pmaddwd on s16 pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
 from edgeq.compiler.isa.x86 import Avx2
-from edgeq.compiler.isa.x86_products import BroadcastProduct
+from edgeq.compiler.isa.x86_products import BroadcastProduct, BytePairs
 
 ISA = Avx2()
 
@@ -22,8 +22,10 @@ _WORDS = BroadcastProduct(
     wide_weights=True,
 )
 
+_BYTES = BytePairs("u8", group=4, lanes=8, registers=16, widest=2, overhead=3)
+
 PRODUCTS: dict[str, tuple[Product, ...]] = {
-    "u8": (replace(_WORDS, x_dtype="u8", stages=True),),
-    "s8": (replace(_WORDS, x_dtype="s8", stages=True),),
+    "u8": (_BYTES, replace(_WORDS, x_dtype="u8", stages=True)),
+    "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(_WORDS, x_dtype="s8", stages=True)),
     "s16": (_WORDS,),
 }

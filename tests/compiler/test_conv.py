@@ -84,10 +84,12 @@ def make_constants(rng: np.random.Generator, spec: ConvSpec) -> dict[str, np.nda
     return constants
 
 
-def check(spec: ConvSpec, target: str, seed: int = 0) -> None:
+def check(spec: ConvSpec, target: str, seed: int = 0, weights: np.ndarray | None = None) -> None:
     """One kernel on random and extreme data: all bits right, nothing written outside the view, any split the same."""
     rng = np.random.default_rng(seed)
     constants = make_constants(rng, spec)
+    if weights is not None:
+        constants["w"] = weights
     low, high = DTYPE_RANGE[spec.x_dtype]
     x = rng.integers(low, high, spec.x.elements, endpoint=True).astype(NUMPY_DTYPE[spec.x_dtype])
     x[: x.size // 8], x[-(x.size // 8) :] = high, low

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.compiler.isa.base import Expr
+from edgeq.compiler.isa import narrow
+from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import Product, Run
 
@@ -60,10 +61,22 @@ class ChunkProduct(Product):
         """Emits one group of every row and column; `lane` says which part of the loaded rows it is."""
         raise NotImplementedError
 
+    def group_weights(self, run: Run, group: Any, lane: int, vector: int) -> Expr:
+        """The s8 weights of one group and register, expanded where they are packed; chunks are whole bytes."""
+        per = self.per_byte
+        first = group - lane
+        index = first // per if isinstance(first, int) else tir.tirx.op.truncdiv(first, tir.const(per))
+        packed = self.packed_at(run, index + lane // per if per > 1 else group, vector)
+        return tir.bind(self.expanded(packed, lane % per))
+
 
 @dataclass(frozen=True)
 class DotLane(ChunkProduct):
     """sdot by lane: four s8 products into each s32."""
+
+    @property
+    def packings(self) -> tuple[int, ...]:
+        return (4, 2)
 
     def fits(self, rows: int, vectors: int) -> bool:
         return rows * vectors + rows + vectors <= self.registers - 1
@@ -72,7 +85,7 @@ class DotLane(ChunkProduct):
         return rows * vectors + rows / 4 + vectors / 2 + LOOP / 4
 
     def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
-        weights = [tir.bind(self.weights_at(run, group, v)) for v in range(run.vectors)]
+        weights = [self.group_weights(run, group, lane, v) for v in range(run.vectors)]
         for row, x in enumerate(rows):
             # Weights come first: LLVM then finds the by-element form for the repeated lane.
             repeated = tir.reinterpret("int8x16", tir.shuffle([tir.reinterpret("int32x4", x)], [lane] * 4))
@@ -94,6 +107,10 @@ class PairLane(ChunkProduct):
     def unit(self) -> int:
         return 2
 
+    @property
+    def packings(self) -> tuple[int, ...]:
+        return (4, 2)
+
     def fits(self, rows: int, vectors: int) -> bool:
         return rows * vectors + rows + vectors <= self.registers - 8
 
@@ -101,21 +118,70 @@ class PairLane(ChunkProduct):
         return (3 if self.lowest_weight > -128 else 4) * rows * vectors + 2.25 * rows + vectors + LOOP / 4
 
     def step(self, run: Run, group: Any, lane: int, rows: list[Expr]) -> None:
-        weights = []
-        for vector in range(run.vectors):
-            start = run.w_index + (group * run.vectors + vector) * 16
-            weights.append([tir.bind(tir.vload(run.w, start + half, 8)) for half in (0, 8)])
+        weights = [self.halves(run, group, lane, vector) for vector in range(run.vectors)]
         for row, x in enumerate(rows):
-            pairs = tir.reinterpret("int16x8", x)
-            lanes = [2 * lane, 2 * lane + 1]
-            low, high = (tir.bind(tir.reinterpret("int8x8", tir.shuffle([pairs], [at] * 4))) for at in lanes)
-            for vector, (w_low, w_high) in enumerate(weights):
+            repeated = self.repeated(x, lane)
+            for vector, own in enumerate(weights):
                 place = row * run.vectors + vector
-                parts = [tir.intrin("int16x8", _SMULL8, x, w) for x, w in ((low, w_low), (high, w_high))]
+                parts = [tir.intrin("int16x8", _SMULL8, pair, w) for pair, w in zip(repeated, own, strict=True)]
                 if self.lowest_weight > -128:
                     parts = [parts[0] + parts[1]]
                 for part in parts:
                     run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, part))
+
+    def halves(self, run: Run, group: Any, lane: int, vector: int) -> list[Expr]:
+        """Four columns' weights of a group: the first pair of k, the second."""
+        if self.bits == 8:
+            start = run.w_index + (group * run.vectors + vector) * 16
+            return [tir.bind(tir.vload(run.w, start + half, 8)) for half in (0, 8)]
+        whole = self.group_weights(run, group, lane, vector)
+        return [tir.bind(tir.shuffle([whole], range(half, half + 8))) for half in (0, 8)]
+
+    def repeated(self, x: Expr, lane: int) -> list[Expr]:
+        """The two pairs of activations of a group, each four times."""
+        pairs = tir.reinterpret("int16x8", x)
+        return [tir.bind(tir.reinterpret("int8x8", tir.shuffle([pairs], [at] * 4))) for at in (2 * lane, 2 * lane + 1)]
+
+
+@dataclass(frozen=True)
+class BoundedPairs(PairLane):
+    """smull, smlal … and one sadalp for `depth` groups, 2 or 4, whose weights keep the sums inside 16 bits.
+
+    A row goes through a window at a time, so that the sums of its registers are all that lives beside weights.
+    """
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    def depths(self, groups: int) -> tuple[int, ...]:
+        return (4, 2)
+
+    def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
+        by_lane = weights.reshape(*weights.shape[:-1], 2, 2).swapaxes(-1, -2)
+        return narrow.safe_depth(by_lane, -128, 127, depths)
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        return rows * vectors + (self.depth + 1) * vectors + 4 <= self.registers
+
+    def step_cost(self, rows: int, vectors: int) -> float:
+        return (2 + 1 / max(self.depth, 1)) * rows * vectors + 2.25 * rows + vectors + LOOP / 4
+
+    def _chunk(self, run: Run, first: Any, groups: int) -> None:
+        for start in range(0, groups, self.depth):
+            window = range(start, min(start + self.depth, groups))
+            weights = [[self.halves(run, first + g, g, vector) for g in window] for vector in range(run.vectors)]
+            for row in range(run.rows):
+                x = tir.bind(self.row(run, row, first))
+                repeated = [self.repeated(x, g) for g in window]
+                for vector, own in enumerate(weights):
+                    total = None
+                    for pairs, halves in zip(repeated, own, strict=True):
+                        for pair, w in zip(pairs, halves, strict=True):
+                            product = tir.intrin("int16x8", _SMULL8, pair, w)
+                            total = product if total is None else total + product
+                    place = row * run.vectors + vector
+                    run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, total))
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ takes the one with the lowest cost for its shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
+from edgeq.compiler.isa import narrow
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 
 UNROLLED_GROUPS = 4  # shorter runs are written out
+_Self = TypeVar("_Self", bound="Product")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Product:
         stages: activations are widened to s16 in scratch memory first.
         lowest_weight: weights below it would overflow an intermediate.
         spread: accumulators per register of results; `collect` adds them up.
+        depth: groups whose products are summed in 16 bits before they are widened, of a product that is `bounded`.
+        bits: of a weight in memory: 8, or one of `packings`.
     """
 
     x_dtype: str
@@ -79,6 +83,40 @@ class Product:
     stages: bool = False
     lowest_weight: int = -128
     spread: int = 1
+    depth: int = 0
+    bits: int = 8
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is exact only for weights whose sums over `depth` groups stay small (isa/narrow.py)."""
+        return False
+
+    @property
+    def packings(self) -> tuple[int, ...]:
+        """Bits of a weight, below 8, that it can expand while it runs."""
+        return ()
+
+    @property
+    def per_byte(self) -> int:
+        """Groups that share a byte."""
+        return 8 // self.bits
+
+    def depths(self, groups: int) -> tuple[int, ...]:
+        """Values of `depth` to try for runs of this many groups, longest first; whole bytes of packed weights."""
+        shorter = [d for d in narrow.DEPTHS if d < groups and d % self.per_byte == 0]
+        return min(groups, narrow.LONGEST), *shorter
+
+    def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
+        """The first of `depths` that is safe for weights int8 [columns, runs, groups, group], 0: none."""
+        raise NotImplementedError
+
+    def with_depth(self: _Self, depth: int) -> _Self:
+        """The same product for weights that allow this depth."""
+        return replace(self, depth=depth) if self.bounded else self
+
+    def with_bits(self: _Self, bits: int) -> _Self:
+        """The same product reading packed weights."""
+        return replace(self, bits=bits)
 
     @property
     def words(self) -> bool:
@@ -107,12 +145,15 @@ class Product:
         raise NotImplementedError
 
     def pack(self, weights: IntArray) -> IntArray:
-        """Weights of one block, int8 [groups, vectors, lanes, group] -> the same bytes as the loop reads them: [groups,
-        vectors, units of a group, lanes, unit]."""
+        """Weights of one run and block, int8 [groups, vectors, lanes, group] -> bytes as the loop reads them: [groups,
+        vectors, units of a group, lanes, unit], `per_byte` groups in each byte."""
         groups, vectors, lanes, group = weights.shape
         units = weights.reshape(groups, vectors, lanes, group // self.unit, self.unit).transpose(0, 1, 3, 2, 4)
-        packed: IntArray = np.ascontiguousarray(units).reshape(weights.shape)
-        return packed
+        return narrow.pack(np.ascontiguousarray(units).reshape(groups, -1), self.bits)
+
+    def run_bytes(self, groups: int, vectors: int) -> int:
+        """Bytes of the packed weights of one run and one block."""
+        return -(-groups // self.per_byte) * vectors * self.lanes * self.group
 
     def accumulate(self, run: Run) -> None:
         """Emits the loop over a run's groups."""
@@ -141,6 +182,17 @@ class Product:
         return accumulators[0]
 
     def weights_at(self, run: Run, group: Any, vector: int) -> Expr:
-        """The bytes of one group and one register of columns."""
+        """The bytes of one group and one register of columns; of `per_byte` groups where they are packed."""
         size = self.lanes * self.group
         return tir.vload(run.w, run.w_index + (group * run.vectors + vector) * size, size)
+
+    def expanded(self, packed: Expr, part: int) -> Expr:
+        """What `weights_at` read as the s8 weights of its group number `part`."""
+        return packed if self.bits == 8 else narrow.unpack(packed, self.bits, part)
+
+    def packed_at(self, run: Run, index: Any, vector: int) -> Expr:
+        """`weights_at`, ready for `expanded`."""
+        loaded = self.weights_at(run, index, vector)
+        if self.bits == 8:
+            return loaded
+        return tir.bind(tir.reinterpret(f"uint8x{self.lanes * self.group}", loaded))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeq.compiler.isa.base import Expr
+from edgeq.compiler.isa import narrow
+from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import UNROLLED_GROUPS, Product, Run
 
+_SHORT = 6  # groups of a window during which accumulators keep their registers
+_WRITTEN_OUT = 8  # groups of a window without a loop of its own
 _CHAIN = 4.0  # cycles from one accumulation to the next in the same register
 
 
@@ -37,26 +41,34 @@ class BroadcastProduct(Product):
     def tile_cost(self, rows: int, vectors: int) -> float:
         return 8.0 + 4.0 * rows * vectors
 
-    def accumulate(self, run: Run) -> None:
-        if run.groups <= UNROLLED_GROUPS:
-            for group in range(run.groups):
-                self._step(run, group)
-            return
-        with tir.T.serial(0, run.groups) as group:
-            self._step(run, group)
+    @property
+    def packings(self) -> tuple[int, ...]:
+        return () if self.wide_weights or self.group != 4 else (4, 2, 1)
 
-    def _step(self, run: Run, group: Any) -> None:
+    def accumulate(self, run: Run) -> None:
+        chunks, rest = divmod(run.groups, self.per_byte)
+        if run.groups <= UNROLLED_GROUPS:
+            for chunk in range(chunks):
+                self._chunk(run, chunk, self.per_byte)
+        else:
+            with tir.T.serial(0, chunks) as chunk:
+                self._chunk(run, chunk, self.per_byte)
+        if rest:
+            self._chunk(run, chunks, rest)
+
+    def _chunk(self, run: Run, chunk: Any, groups: int) -> None:
+        """The groups that share bytes of weights."""
         width = self.lanes * self.group
-        loop_dtype = "int16" if self.group == 2 else "uint8"
-        weights = [self.weights_at(run, group, v) for v in range(run.vectors)]
-        if self.wide_weights:
-            weights = [tir.cast(f"int16x{width}", w) for w in weights]
-        weights = [tir.bind(w) for w in weights]
+        packed = [self.packed_at(run, chunk, v) for v in range(run.vectors)]
+        for part in range(groups):
+            weights = [self.expanded(w, part) for w in packed]
+            if self.wide_weights:
+                weights = [tir.cast(f"int16x{width}", w) for w in weights]
+            self._step(run, chunk * self.per_byte + part, [tir.bind(w) for w in weights])
+
+    def _step(self, run: Run, group: Any, weights: list[Expr]) -> None:
         for row in range(run.rows):
-            word = tir.reinterpret("int32", tir.vload(run.x, run.x_index(row) + group * self.group, self.group))
-            if self.flips:
-                word = tir.tirx.op.bitwise_xor(word, tir.const(0x80808080 - 2**32))
-            x = tir.bind(tir.reinterpret(f"{loop_dtype}x{width}", tir.broadcast(word, self.lanes)))
+            x = broadcast_group(self, run, row, group)
             for vector, w in enumerate(weights):
                 place = row * run.vectors + vector
                 run.store(place, self._multiply(run.load(place), x, w))
@@ -66,3 +78,118 @@ class BroadcastProduct(Product):
         if self.accumulates:
             return tir.intrin(dtype, self.intrinsic, acc, x, w)
         return acc + tir.intrin(dtype, self.intrinsic, x, w)
+
+
+def broadcast_group(product: Product, run: Run, row: int, group: Any) -> Expr:
+    """A group of one row's activations, 32 bits, repeated over a register."""
+    width = product.lanes * product.group
+    word = tir.reinterpret("int32", tir.vload(run.x, run.x_index(row) + group * product.group, product.group))
+    if product.flips:
+        word = tir.tirx.op.bitwise_xor(word, tir.const(0x80808080 - 2**32))
+    dtype = "int16" if product.group == 2 else "uint8"
+    return tir.bind(tir.reinterpret(f"{dtype}x{width}", tir.broadcast(word, product.lanes)))
+
+
+@dataclass(frozen=True)
+class BytePairs(Product):
+    """pmaddubsw: two u8 · s8 products in each 16-bit lane, `depth` groups of them before pmaddwd widens to s32.
+
+    Instructions for 32 products: depth 1 has pmaddubsw, pmaddwd, paddd; depth d one pmaddubsw, (d − 1)/d paddw and 2/d.
+
+    Attributes:
+        pace: time of one instruction in units of the target's other products.
+    """
+
+    pace: float = 0.46
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    @property
+    def packings(self) -> tuple[int, ...]:
+        return (4, 2, 1)
+
+    def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
+        return narrow.safe_depth(weights.reshape(*weights.shape[:-1], 2, 2), 0, 255, depths)
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        # 16-bit sums, weights, one row's activations, a product. In a short window the accumulators stay beside them;
+        # in a long one they wait in memory. Of depth 1 the accumulators are all there is.
+        if 1 < self.depth <= _SHORT:
+            return 2 * rows * vectors + vectors + self.overhead - 1 <= self.registers
+        return rows * vectors + vectors + self.overhead <= self.registers
+
+    def step_cost(self, rows: int, vectors: int) -> float:
+        d = max(self.depth, 1)
+        instructions = 1 + (d - 1) / d + (2 if d <= _SHORT else 4) / d
+        expanding = 0.0 if self.bits == 8 else 3.0 * vectors
+        return self.pace * (rows * vectors * instructions + expanding) + 0.25 * (rows + vectors) + 0.5 / self.per_byte
+
+    def tile_cost(self, rows: int, vectors: int) -> float:
+        return 8.0 + 4.0 * rows * vectors
+
+    def accumulate(self, run: Run) -> None:
+        # A window shorter than the run is whole chunks of groups that share bytes.
+        per = self.per_byte
+        depth = self.depth
+        if depth >= run.groups:
+            self._window(run, 0, run.groups)
+            return
+        windows, rest = divmod(run.groups, depth)
+        if windows == 1:
+            self._window(run, 0, depth)
+        else:
+            with tir.T.serial(0, windows) as window:
+                self._window(run, window * (depth // per), depth)
+        if rest:
+            self._window(run, windows * (depth // per), rest)
+
+    def _window(self, run: Run, chunk: Any, groups: int) -> None:
+        """Sums `groups` groups from a chunk on in 16 bits and adds them to the accumulators."""
+        per, places = self.per_byte, run.rows * run.vectors
+        chunks, rest = divmod(groups, per)
+        if groups <= _WRITTEN_OUT:
+            sums: list[Expr | None] = [None] * places
+            for number in range(chunks + (rest > 0)):
+                count = per if number < chunks else rest
+                for part, weights in enumerate(self._weights(run, chunk + number, count)):
+                    self._step(run, (chunk + number) * per + part, weights, sums)
+            self._widen(run, sums)
+            return
+        memory = tir.alloc(places, f"int16x{2 * self.lanes}")
+        for place in range(places):
+            tir.store(memory, place, tir.broadcast(tir.const(0, "int16"), 2 * self.lanes))
+
+        def some(number: Any, count: int) -> None:
+            sums: list[Expr | None] = [tir.load(memory, place) for place in range(places)]
+            for part, weights in enumerate(self._weights(run, number, count)):
+                self._step(run, number * per + part, weights, sums)
+            for place, value in enumerate(sums):
+                tir.store(memory, place, value)
+
+        with tir.T.serial(0, chunks) as number:
+            some(chunk + number, per)
+        if rest:
+            some(chunk + chunks, rest)
+        self._widen(run, [tir.load(memory, place) for place in range(places)])
+
+    def _weights(self, run: Run, chunk: Any, groups: int) -> Iterator[list[Expr]]:
+        packed = [self.packed_at(run, chunk, v) for v in range(run.vectors)]
+        for part in range(groups):
+            yield [tir.bind(self.expanded(w, part)) for w in packed]
+
+    def _step(self, run: Run, group: Any, weights: list[Expr], sums: list[Expr | None]) -> None:
+        for row in range(run.rows):
+            x = broadcast_group(self, run, row, group)
+            for vector, w in enumerate(weights):
+                place = row * run.vectors + vector
+                product = tir.intrin(f"int16x{2 * self.lanes}", "llvm.x86.avx2.pmadd.ub.sw", x, w)
+                before = sums[place]
+                sums[place] = tir.bind(product if before is None else before + product)
+
+    def _widen(self, run: Run, sums: list[Expr | None]) -> None:
+        ones = tir.broadcast(tir.const(1, "int16"), 2 * self.lanes)
+        for place, value in enumerate(sums):
+            wide = tir.intrin(f"int32x{self.lanes}", "llvm.x86.avx2.pmadd.wd", value, ones)
+            run.store(place, run.load(place) + wide)

@@ -21,11 +21,11 @@ from edgeq.compiler.kernels.base import (
     Operand,
 )
 from edgeq.compiler.kernels.conv_plan import Plan, Window, count_tasks, make_plan
+from edgeq.compiler.kernels.conv_weights import Storage, check_weights, fit, pack_weights, products_for
 from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
 from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
-    from edgeq.compiler.isa.base import Isa
     from edgeq.compiler.target import Target
 
 _STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
@@ -42,6 +42,8 @@ class ConvSpec(KernelSpec):
         groups: divides x.c and y.c.
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
+        depth: groups of K whose products the weights keep inside 16 bits (isa/narrow.py); 0: not known, or not one.
+        bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these three from a layer's weights.
     """
 
     family: ClassVar[str] = "conv"
@@ -58,6 +60,12 @@ class ConvSpec(KernelSpec):
     groups: int = 1
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
+    depth: int = 0
+    bits: int = 8
+
+    def fitted(self, target: Target, w: np.ndarray, storage: Storage = "auto") -> ConvSpec:
+        """The same layer for just these weights, int8 [N, C/groups, kh, kw]: see conv_weights.fit."""
+        return fit(self, target, w, storage)
 
     @property
     def window(self) -> Window:
@@ -108,9 +116,11 @@ class ConvSpec(KernelSpec):
         return count_tasks(self.x, self.y, self.window, self.groups)
 
     def describe(self, target: Target) -> str:
-        tiling = self.plan(target).tiling
+        plan = self.plan(target)
+        tiling, product = plan.tiling, plan.product
         columns = tiling.vectors * isa_of(target).lanes
-        return f"conv{self.kh}x{self.kw}_{self.x_dtype}s8_{tiling.tile_h * tiling.tile_w}x{columns}"
+        depth = f"d{product.depth}" if product.bounded else ""
+        return f"conv{self.kh}x{self.kw}_{self.x_dtype}s{product.bits}{depth}_{tiling.tile_h * tiling.tile_w}x{columns}"
 
     def scratch_bytes(self, target: Target) -> int:
         return 2 * (self.staged_words(target) + self.table_words(target))
@@ -131,7 +141,7 @@ class ConvSpec(KernelSpec):
     def weight_bytes(self, target: Target) -> int:
         """Size of the operand `w`."""
         plan = self.plan(target)
-        return plan.groups * plan.registers * plan.runs.total_groups * plan.product.lanes * plan.product.group
+        return plan.groups * plan.block_bytes(plan.registers)
 
     def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Weight operands.
@@ -144,17 +154,11 @@ class ConvSpec(KernelSpec):
             CompileError: a constant has the wrong shape or range, or an accumulator could overflow.
         """
         plan, isa = self.plan(target), isa_of(target)
-        product = plan.product
         w = np.asarray(constants["w"])
         shape = (self.y.c, self.x.c // self.groups, self.kh, self.kw)
         if w.shape != shape or w.dtype != np.int8:
             raise CompileError("convolution weights don't fit", why=f"{w.dtype} {w.shape} instead of int8 {shape}")
-        if w.size and w.min() < product.lowest_weight:
-            raise CompileError(
-                "a weight is outside what this target multiplies exactly",
-                why=f"{w.min()} is below {product.lowest_weight}",
-                hint="symmetric 8-bit weights lie in -127 … 127",
-            )
+        check_weights(w, plan)
         layout = self.layout(target)
         packed = [
             pack_weights(part, plan, layout, isa) for part in w.reshape(self.groups, plan.out_channels, *shape[1:])
@@ -208,13 +212,7 @@ class ConvSpec(KernelSpec):
 @lru_cache(maxsize=4096)
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
-    products = [p for p in target.inner.PRODUCTS[spec.x_dtype] if p.lowest_weight <= spec.lowest_weight]
-    if not products:
-        raise CompileError(
-            f"no product of {spec.x_dtype} activations is exact for weights of {spec.lowest_weight}",
-            where=str(target.folder / "inner.py"),
-            hint="PRODUCTS needs one with this lowest_weight",
-        )
+    products = products_for(spec, target)
     return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products)
 
 
@@ -228,18 +226,3 @@ def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_poin
     lowest, highest = (value - x_zero_point for value in DTYPE_RANGE[x_dtype])
     positive, negative = np.maximum(taps, 0).sum(1), np.minimum(taps, 0).sum(1)
     return bias + positive * lowest + negative * highest, bias + positive * highest + negative * lowest
-
-
-def pack_weights(w: IntArray, plan: Plan, layout: ChannelLayout, isa: Isa) -> IntArray:
-    """One group's weights int8 [N, C, kh, kw] -> bytes: block, run, K group, register, lane, element."""
-    runs, product, lanes = plan.runs, plan.product, isa.lanes
-    count = runs.rows * runs.columns
-    padded = np.zeros((layout.positions(isa), count, runs.groups * product.group), np.int8)
-    padded[: w.shape[0], :, : runs.length] = w.transpose(0, 2, 3, 1).reshape(w.shape[0], count, runs.length)
-    ordered = padded[layout.channel_of(isa)]
-    blocks = []
-    for start, vectors in layout.blocks(isa):
-        block = ordered[start : start + vectors * lanes]
-        block = block.reshape(vectors, lanes, count * runs.groups, product.group).transpose(2, 0, 1, 3)
-        blocks.append(product.pack(np.ascontiguousarray(block)).reshape(-1))
-    return np.concatenate(blocks)

@@ -161,7 +161,7 @@ class _ConvEmitter:
             base=group * words if plan.groups > 1 else 0,
         )
         group_bytes = self.spec.weight_bytes(self.target) // plan.groups
-        block_bytes = step * plan.runs.total_groups * self.product.group
+        block_bytes = plan.block_bytes(vectors)
         splits = plan.tiling.column_splits
         share = -(-(full + (rest > 0)) // splits)
         first = split * share if splits > 1 else tir.const(0)
@@ -210,7 +210,7 @@ class _ConvEmitter:
         for number, value in enumerate(initial):
             tir.store(acc, number, value)
         offsets = [self._shift(_zero(place), row // tile_w, row % tile_w) for row in range(rows)]
-        run_bytes = runs.groups * vectors * self.isa.lanes * product.group
+        run_bytes = product.run_bytes(runs.groups, vectors)
         with _loop(runs.rows) as i, _loop(runs.columns) as j:
             x = tir.bind(place.x + i * runs.row_step + j * runs.column_step)
             w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)

@@ -235,6 +235,10 @@ class Plan:
         """Registers for one group's channels."""
         return math.ceil(self.out_channels / self.product.lanes)
 
+    def block_bytes(self, vectors: int) -> int:
+        """Bytes of the weights of a block of `vectors` registers."""
+        return self.runs.rows * self.runs.columns * self.product.run_bytes(self.runs.groups, vectors)
+
     @property
     def staged_elements(self) -> int:
         return self.staged_h * self.staged_w * self.x.c
@@ -252,9 +256,7 @@ def make_plan(
         residual = flat[2] if residual else None
     choices = []
     for candidate in products:
-        # A staged image is dense, whatever its size.
-        strides = (x.w * x.c, x.c) if candidate.stages else (x.row_stride, x.pixel_stride)
-        steps = _runs(x, window, groups, strides, candidate).total_groups
+        steps = runs_of(x, window, groups, candidate).total_groups
         choices.append((choose_tile(y.h, y.w, y.c // groups, steps, candidate), candidate))
     (cost, tile), product = min(choices, key=lambda choice: choice[0][0])
     block_h, block_w = choose_blocks(y, tile, window, x, tasks, product.stages)
@@ -283,6 +285,13 @@ def make_plan(
         staged_w=staged_w,
         cost=cost * y.n * groups,
     )
+
+
+def runs_of(x: Image, window: Window, groups: int, product: Product) -> Runs:
+    """K as this product's loop reads it."""
+    # A staged image is dense, whatever its size.
+    strides = (x.w * x.c, x.c) if product.stages else (x.row_stride, x.pixel_stride)
+    return _runs(x, window, groups, strides, product)
 
 
 def _runs(x: Image, window: Window, groups: int, strides: tuple[int, int], product: Product) -> Runs:

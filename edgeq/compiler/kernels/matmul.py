@@ -278,5 +278,6 @@ def _plan_for(spec: MatMulSpec, product: Product) -> tuple[float, MatMulPlan]:
 @lru_cache(maxsize=4096)
 def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
     # A computed side may hold every byte, so products that need a bound on their weights are out.
-    products = [p for p in target.inner.PRODUCTS[spec.a_dtype] if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
+    whole = [p for p in target.inner.PRODUCTS[spec.a_dtype] if not p.bounded]
+    products = [p for p in whole if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
     return min((_plan_for(spec, product) for product in products), key=lambda choice: choice[0])[1]

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Image, KernelSpec
+from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.kernels.copy import CopySpec, FillSpec
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import Pads, Placement
@@ -60,11 +61,16 @@ def constant_of(value: ir.Value | None, node: ir.Node) -> np.ndarray:
 
 @dataclass
 class Lowering:
-    """One run of the lowering, for one graph and one target."""
+    """One run of the lowering, for one graph and one target.
+
+    Attributes:
+        storage: how the weights of dense layers are stored (kernels/conv_weights.py).
+    """
 
     target: Target
     program: Program
     placement: Placement
+    storage: Storage = "auto"
     views: dict[ir.Value, View] = field(default_factory=dict)
     group_name: str = ""
     group_ops: tuple[str, ...] = ()

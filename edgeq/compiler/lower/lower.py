@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, TVM_DTYPE
+from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.lower.context import Lowering, graph_dtype, shape_of
 from edgeq.compiler.lower.fuse import group_nodes
 from edgeq.compiler.lower.place import place
@@ -18,15 +19,19 @@ from edgeq.errors import CompileError
 from edgeq.integer.graph import SCALE, IntegerGraph, Quant
 
 
-def lower(graph: IntegerGraph, target: Target, max_threads: int = 4) -> Program:
+def lower(graph: IntegerGraph, target: Target, max_threads: int = 4, storage: Storage = "auto") -> Program:
     """Turns an integer graph into steps over buffers for one target.
+
+    Args:
+        storage: how the weights of dense layers are stored, see `conv_weights.fit`.
 
     Raises:
         CompileError: an op without a kernel, or a graph that isn't static and integer; names the node.
     """
     model_graph = graph.model.graph
     groups = group_nodes(model_graph)
-    ctx = Lowering(target, Program(max_threads=max_threads, alignment=target.alignment), place(groups))
+    program = Program(max_threads=max_threads, alignment=target.alignment)
+    ctx = Lowering(target, program, place(groups), storage)
     for value in model_graph.inputs:
         _import(ctx, graph, value)
     for group in groups:

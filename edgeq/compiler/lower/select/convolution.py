@@ -44,7 +44,6 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
         "dilation_w": dilation_w,
         "epilogue": epilogue,
         "x_zero_point": zero_point + source.bias,
-        "lowest_weight": lowest_weight(weights),
     }
     spec = _spec(ctx, common, groups, constants)
     ctx.step(spec, {"x": source, "y": out, **views}, constants, spec.macs)
@@ -54,9 +53,11 @@ def _spec(
     ctx: Lowering, common: dict[str, Any], groups: int, constants: dict[str, np.ndarray]
 ) -> ConvSpec | DepthwiseSpec | WinogradSpec:
     """The kernel: depthwise where every channel is a group of its own."""
+    weights = constants["w"]
     if groups == common["x"].c and groups > 1:
-        return DepthwiseSpec(**common)
-    return cheapest(ConvSpec(**common, groups=groups), constants, ctx.target)
+        return DepthwiseSpec(**common, lowest_weight=lowest_weight(weights))
+    direct = ConvSpec(**common, groups=groups).fitted(ctx.target, weights, ctx.storage)
+    return direct if direct.bits < 8 else cheapest(direct, constants, ctx.target)
 
 
 def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
@@ -93,7 +94,6 @@ def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
             "dilation_w": phase.columns.dilation,
             "epilogue": epilogue,
             "x_zero_point": zero_point + source.bias,
-            "lowest_weight": lowest_weight(phase.weights),
         }
         constants["w"] = phase.weights
         spec = _spec(ctx, common, groups, constants)

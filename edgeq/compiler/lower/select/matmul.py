@@ -9,7 +9,7 @@ from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
-from edgeq.compiler.lower.select.attributes import integer, ints, lowest_weight, rows_image, stored_epilogue
+from edgeq.compiler.lower.select.attributes import integer, ints, rows_image, stored_epilogue
 from edgeq.compiler.program import View
 
 
@@ -52,8 +52,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         groups=1,
         epilogue=epilogue,
         x_zero_point=integer(node, "x_zero_point") + source.bias,
-        lowest_weight=lowest_weight(weights),
-    )
+    ).fitted(ctx.target, constants["w"], ctx.storage)
     ctx.step(spec, {"x": source, "y": target, **views}, constants, macs=x.w * x.c * y.c)
     if target is not out:
         ctx.copy(target, out)
