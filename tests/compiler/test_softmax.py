@@ -73,6 +73,31 @@ def test_rows_that_are_masked_away(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scale", [1.2e-8, 1e-4, 3.0])
+def test_the_ends_of_32_bits(name: str, masked: bool, scale: float) -> None:
+    """Rows at the ends of s32, where maximum minus limit leaves it; steps of more than an octave."""
+    length, (low, high) = 41, DTYPE_RANGE["s32"]
+    rng = np.random.default_rng(0)
+    near = rng.integers(0, 2**17, length)
+    rows = [
+        np.full(length, low),
+        low + near,
+        high - near,
+        np.where(near % 2, low, high),
+        rng.integers(low, high, length),
+    ]
+    x, keep = np.stack(rows).astype(np.int32), rng.integers(0, 2, length).astype(np.uint8)
+    constants = softmax_constants(scale, length, 15)
+    dense, mask = ((length, 1), (length, 1)), ((0, 1), "u8", 0) if masked else None
+    spec = SoftmaxSpec.of(x.shape, 1, *dense, "s32", "s16", constants, 0, *DTYPE_RANGE["s16"], mask)
+    arrays = {"x": x.reshape(-1), "y": np.zeros(x.size, np.int16)} | ({"mask": keep} if masked else {})
+    got = run_kernel(spec, load_target(name), arrays)["y"].reshape(x.shape)
+    wanted = softmax_rows(x, constants, keep[None] if masked else None)
+    np.testing.assert_array_equal(got, np.minimum(wanted, 32767))
+
+
+@pytest.mark.parametrize("name", NATIVE)
 def test_strided_axis(name: str) -> None:
     check((2, 7, 5), 1, ((35, 5, 1), (35, 1, 7)), "s16", "u8", 0.001, "exp2", name)
     check((1, 1), 1, ((1, 1), (1, 1)), "u8", "s8", 0.1, "shift", name)

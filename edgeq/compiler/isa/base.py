@@ -35,11 +35,14 @@ class Isa:
         lanes: s32 lanes of a register.
         group_sizes: how many registers are narrowed together, largest first; ends in 1.
         keeps_order: pack order is the natural order.
+        fraction_place: lowest bit of the Q15 numbers that `product_q15` takes and gives in 32-bit lanes; the bits
+            below are zero.
     """
 
     lanes: ClassVar[int]
     group_sizes: ClassVar[tuple[int, ...]]
     keeps_order: ClassVar[bool] = False
+    fraction_place: ClassVar[int] = 0
 
     # --- layout -------------------------------------------------------------------------------------------------------
 
@@ -97,12 +100,29 @@ class Isa:
         return [tir.shuffle([named], range(p * width, (p + 1) * width)) for p in range(parts)]
 
     def product_q15(self, a: Expr, b: Expr, *, rounded: bool) -> Expr:
-        """(a·b) >> 15, or (a·b + 2^14) >> 15, of u32 lanes below 2^15 each."""
+        """(a·b) >> 15, or (a·b + 2^14) >> 15, of numbers below 2^15 at `fraction_place` of u32 lanes."""
         op, lanes, dtype = tir.tirx.op, lanes_of(a), "uint32"
         product = a * b
         if rounded:
             product = product + tir.broadcast(tir.const(1 << 14, dtype), lanes)
         return op.shift_right(product, tir.broadcast(tir.const(15, dtype), lanes))
+
+    def pack_words(self, low: Expr, high: Expr) -> Expr:
+        """Two registers of u32 lanes below 2^16 -> u16 lanes in natural order."""
+        words = [tir.bind(tir.cast(f"uint16x{self.lanes}", register)) for register in (low, high)]
+        return tir.shuffle(words, range(2 * self.lanes))
+
+    def pack_bytes(self, low: Expr, high: Expr, unsigned: bool) -> Expr:
+        """Two registers of s16 lanes -> u8 or s8 lanes in natural order, saturated."""
+        parts = [tir.bind(self.saturate8(register, unsigned)) for register in (low, high)]
+        return tir.shuffle(parts, range(4 * self.lanes))
+
+    def upper_product(self, a: Expr, b: Expr) -> Expr:
+        """(a·b) >> 16 of a register of u16 lanes."""
+        lanes = lanes_of(a)
+        wide = f"uint32x{lanes}"
+        product = tir.cast(wide, a) * tir.cast(wide, b)
+        return tir.cast(f"uint16x{lanes}", tir.tirx.op.shift_right(product, self.splat(16, "uint32", lanes)))
 
     # --- what a subclass defines --------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ class X86(Isa):
     """What AVX2 and AVX-512 share: packing works within 128-bit lanes, so pack order interleaves two registers."""
 
     group_sizes = (2, 1)
+    fraction_place = 16  # what is there already needs no shift before it is shifted as a 32-bit number
 
     def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:
         effective = np.maximum(shift, _SATURATING_SHIFT)
@@ -49,19 +50,26 @@ class X86(Isa):
         return op.shift_right(upper + rounding, right)
 
     def product_q15(self, a: Expr, b: Expr, *, rounded: bool) -> Expr:
-        # The upper halves of the lanes are zero, so products of s16 lanes do: one instruction each.
+        # The lower halves of the lanes are zero, so products of s16 lanes do: one instruction each.
         lanes = lanes_of(a)
         if lanes != self.lanes:
-            return super().product_q15(a, b, rounded=rounded)
+            op, place = tir.tirx.op, tir.broadcast(tir.const(self.fraction_place, "uint32"), lanes)
+            product = super().product_q15(op.shift_right(a, place), op.shift_right(b, place), rounded=rounded)
+            return op.shift_left(product, place)
         halves = f"int16x{2 * lanes}"
         if rounded:
             return tir.reinterpret(
                 f"uint32x{lanes}", self.multiply_high16(tir.reinterpret(halves, a), tir.reinterpret(halves, b))
             )
-        name = {8: "llvm.x86.avx2.pmulhu.w", 16: "llvm.x86.avx512.pmulhu.w.512"}[lanes]
-        return tir.reinterpret(
-            f"uint32x{lanes}", tir.intrin(halves, name, tir.reinterpret(halves, a + a), tir.reinterpret(halves, b))
-        )
+        product = self.upper_product(tir.reinterpret(f"u{halves}", a + a), tir.reinterpret(f"u{halves}", b))
+        return tir.reinterpret(f"uint32x{lanes}", product)
+
+    def upper_product(self, a: Expr, b: Expr) -> Expr:
+        lanes = lanes_of(a)
+        name = {16: "llvm.x86.avx2.pmulhu.w", 32: "llvm.x86.avx512.pmulhu.w.512"}[lanes]
+        signed = f"int16x{lanes}"
+        product = tir.intrin(signed, name, tir.reinterpret(signed, a), tir.reinterpret(signed, b))
+        return tir.reinterpret(f"u{signed}", product)
 
     def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
         # `single` clamped the accumulator, so its result lies near the output's range: no saturation needed.
@@ -78,6 +86,23 @@ class X86(Isa):
             tir.shuffle([a, b], [x for c in chunks for i in range(c + part, c + part + 4) for x in (i, lanes + i)])
             for part in (0, 4)
         ]
+
+    def pack_words(self, low: Expr, high: Expr) -> Expr:
+        name = {8: "llvm.x86.avx2.packusdw", 16: "llvm.x86.avx512.packusdw.512"}[self.lanes]
+        signed = [tir.reinterpret(f"int32x{self.lanes}", register) for register in (low, high)]
+        return self._in_order(tir.intrin(f"int16x{2 * self.lanes}", name, *signed), f"uint16x{2 * self.lanes}")
+
+    def pack_bytes(self, low: Expr, high: Expr, unsigned: bool) -> Expr:
+        kind = "packuswb" if unsigned else "packsswb"
+        name = {8: f"llvm.x86.avx2.{kind}", 16: f"llvm.x86.avx512.{kind}.512"}[self.lanes]
+        packed = tir.intrin(f"int8x{4 * self.lanes}", name, low, high)
+        return self._in_order(packed, f"{'u' if unsigned else ''}int8x{4 * self.lanes}")
+
+    def _in_order(self, packed: Expr, dtype: str) -> Expr:
+        """What a pack instruction interleaved, its first operand's 64-bit parts first."""
+        parts = self.lanes // 2
+        whole = tir.bind(tir.reinterpret(f"int64x{parts}", packed))
+        return tir.reinterpret(dtype, tir.shuffle([whole], [*range(0, parts, 2), *range(1, parts, 2)]))
 
     def multiply_add(self, a: Expr, b: Expr) -> Expr:
         """Products of s16 lanes, neighbours summed to s32 (pmaddwd), one register."""

@@ -150,8 +150,9 @@ class SoftmaxSpec(KernelSpec):
         return self.split().tasks
 
     def scratch_bytes(self, target: Target) -> int:
-        """v of a block's rows, u16, and the rows' sums."""
-        return 2 * ROWS * self.row_elements(target) + 4 * ROWS
+        """v of a block's rows, u16, the rows' sums, and a row of the mask as words."""
+        row = self.row_elements(target)
+        return 2 * ROWS * row + 4 * ROWS + (4 * row if self.mask else 0)
 
     def row_elements(self, target: Target) -> int:
         """Elements of a row in scratch: whole registers."""
