@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeq.evaluate.execute import bench, profile, run, verify
     from edgeq.evaluate.score import evaluate as eval
     from edgeq.report.api import regress, report
+    from edgeq.search.api import search
 
 # Public name -> (module, name there).
 _PUBLIC = {
@@ -33,6 +34,7 @@ _PUBLIC = {
     "quantize": ("edgeq.api", "quantize"),
     "regress": ("edgeq.report.api", "regress"),
     "report": ("edgeq.report.api", "report"),
+    "search": ("edgeq.search.api", "search"),
     "run": ("edgeq.evaluate.execute", "run"),
     "targets": ("edgeq.environment", "targets"),
     "verify": ("edgeq.evaluate.execute", "verify"),
@@ -52,6 +54,7 @@ __all__ = [
     "regress",
     "report",
     "run",
+    "search",
     "targets",
     "verify",
 ]

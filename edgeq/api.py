@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from edgeq.errors import CompileError, RunError, UsageError
+from edgeq.files import check_output
 
 if TYPE_CHECKING:
     from edgeq.compiler.target import Target
@@ -180,9 +181,9 @@ def quantize(
     from edgeq.quantize.cache import cached
 
     if output is not None:
-        _check_folder(Path(output))
+        check_output(Path(output))
     model = _float_graph(model, example_inputs, batch, shapes)
-    data = _calibration(model, calib, samples, preprocess, seed)
+    data = calibration_data(model, calib, samples, preprocess, seed)
     options = QuantizeOptions.make(observer=observer, policy=policy, allow_float=allow_float, progress=progress)
     result = cached(model, data, options, run)
     if output is not None:
@@ -289,15 +290,18 @@ def _quantized(
         source = [settings.pop(name, None) for name in ("example_inputs", "batch", "shapes")]
         graph = _float_graph(model, *source)
     with clock.stage("quantize"):
-        data = _calibration(graph, calib, settings.get("samples"), settings.get("preprocess"), settings.get("seed", 0))
+        data = calibration_data(
+            graph, calib, settings.get("samples"), settings.get("preprocess"), settings.get("seed", 0)
+        )
         chosen = {k: v for k, v in settings.items() if k not in ("samples", "preprocess", "seed")}
         result = quantize(graph, data, progress=progress, **chosen)
     return result.graph, result, _golden_inputs(result.graph, data)
 
 
-def _calibration(
+def calibration_data(
     graph: FloatGraph, calib: Any, samples: int | None, preprocess: str | None, seed: int
 ) -> CalibrationData:
+    """Calibration data in any of the forms that `quantize` takes, checked against the graph's inputs."""
     from edgeq.quantize import data as reader
     from edgeq.quantize.preprocess import Preprocess
     from edgeq.quantize.session import input_specs
@@ -335,20 +339,8 @@ def _output_path(model: Any, output: str | Path | None) -> Path:
             raise UsageError("no place for the artifact", why="a graph or module has no file", hint="give output=")
         output = Path(model).with_suffix(SUFFIX)
     path = Path(output)
-    _check_folder(path)
+    check_output(path)
     return path
-
-
-def _check_folder(path: Path) -> None:
-    """Before minutes of work: can the result be written at all?"""
-    if path.is_dir():
-        raise UsageError(
-            "can't write the output", where=str(path), why="it is a folder", hint="give a file name with -o"
-        )
-    if not path.parent.is_dir():
-        raise UsageError(
-            "can't write the output", where=str(path), why="its folder doesn't exist", hint=f"mkdir -p {path.parent}"
-        )
 
 
 def _has_kernels(target: Target) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeq.errors import UsageError
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -35,3 +37,20 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8) in one step."""
     with atomic_path(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def check_output(path: str | Path) -> None:
+    """Before minutes of work: can the result be written at all?
+
+    Raises:
+        UsageError: it is a folder, or its folder doesn't exist.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise UsageError(
+            "can't write the output", where=str(path), why="it is a folder", hint="give a file name with -o"
+        )
+    if not file.parent.is_dir():
+        raise UsageError(
+            "can't write the output", where=str(path), why="its folder doesn't exist", hint=f"mkdir -p {file.parent}"
+        )

@@ -20,6 +20,7 @@ from edgeq.errors import EdgeqError
 COMMANDS = (
     "compile",
     "quantize",
+    "search",
     "run",
     "eval",
     "bench",

@@ -73,11 +73,11 @@ def _key(graph: FloatGraph, data: CalibrationData, options: QuantizeOptions) -> 
     for option in fields(options):
         if option.name not in WITHOUT_EFFECT:
             yield f"{option.name}={getattr(options, option.name)!r}"
-    yield _software()
+    yield software()
 
 
 @lru_cache(maxsize=1)
-def _software() -> str:
+def software() -> str:
     """The quantizer's sources and what calibration runs on."""
     package = Path(__file__).resolve().parent.parent
     sources = sorted([*package.glob("quantize/**/*.py"), *package.glob("integer/**/*.py")])

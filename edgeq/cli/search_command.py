@@ -1,0 +1,160 @@
+"""`edgeq search`: a mixed-precision policy that keeps to hard limits on a target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from edgeq.search.run import Found
+
+
+@click.command("search", short_help="Find the bits of each layer for a target under hard limits.")
+@click.argument("model", type=click.Path())
+@common.target_option
+@click.option("--data", required=True, type=click.Path(), help="Calibration data; labels y in it judge accuracy.")
+@click.option("--eval", "evaluation", type=click.Path(), help="Other data to judge accuracy on.")
+@click.option("--metric", default="top1", show_default=True, metavar="top1|top5|auc|mse|FILE.py:FUNCTION")
+@click.option("--max-latency", metavar="TIME", help="12ms, 80us: for targets that run on this machine.")
+@click.option("--max-instructions", metavar="COUNT", help="20M: of a run, for emulated targets too.")
+@click.option("--max-weights", metavar="SIZE", help="64KiB: weights in the artifact.")
+@click.option("--max-arena", metavar="SIZE", help="64KiB: activations and scratch.")
+@click.option("--min-accuracy", metavar="VALUE", help="0.92; or -0.5: at most half a point below the float model.")
+@click.option(
+    "--objective",
+    type=click.Choice(["latency", "instructions", "weights", "bitops"]),
+    help="What to make small (default: latency, or instructions where the target only runs emulated).",
+)
+@click.option("--widths", metavar="8,6,4", help="Bits to choose from (default: 8,7,6,5,4,3,2).")
+@click.option(
+    "--edge-bits", type=click.IntRange(2, 8), default=8, show_default=True, help="Fewest in first and last layer."
+)
+@click.option("--policy", type=click.Path(), help="YAML: what is decided already; its other choices are kept.")
+@click.option("--observer", type=click.Choice(common.OBSERVERS), help="As for `edgeq compile`.")
+@click.option("--preprocess", metavar="SPEC", help="For images, as for `edgeq compile`.")
+@click.option("--samples", type=click.IntRange(min=16), help="Judge on at most this many samples.")
+@click.option("--calib-samples", type=click.IntRange(min=1), help="Calibrate on at most this many.")
+@click.option("-o", "--output", type=click.Path(), default="policy.yaml", show_default=True, help="Policy to write.")
+@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Samples judged at a time.")
+@common.output_options
+def command(
+    model: str,
+    target: str,
+    data: str,
+    evaluation: str | None,
+    metric: str,
+    max_latency: str | None,
+    max_instructions: str | None,
+    max_weights: str | None,
+    max_arena: str | None,
+    min_accuracy: str | None,
+    objective: str | None,
+    widths: str | None,
+    edge_bits: int,
+    policy: str | None,
+    observer: str | None,
+    preprocess: str | None,
+    samples: int | None,
+    calib_samples: int | None,
+    output: str,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Find the bits of each layer of MODEL that cost least on a target and keep to every limit.
+
+    \b
+    edgeq search model.onnx --target x86-avx2 --data calib.npz --eval eval.npz --min-accuracy -0.5 -o policy.yaml
+    edgeq compile model.onnx --target x86-avx2 --calib calib.npz --policy policy.yaml
+    """
+    from edgeq.search.api import search
+    from edgeq.search.limits import Limits
+    from edgeq.search.run import as_dict
+
+    common.require_file(model, "model")
+    limits = Limits.parse(
+        latency=max_latency,
+        instructions=max_instructions,
+        weights=max_weights,
+        arena=max_arena,
+        accuracy=min_accuracy,
+    )
+    with common.progress_bars(as_json) as progress:
+        found = search(
+            model,
+            data,
+            limits,
+            target=target,
+            output=output,
+            evaluation=evaluation,
+            metric=metric,
+            objective=objective,
+            widths=_widths(widths),
+            edge_bits=edge_bits,
+            policy=policy,
+            observer=observer,
+            preprocess=preprocess,
+            samples=samples,
+            calib_samples=calib_samples,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        common.print_json({"policy": output, "target": target, **as_dict(found)})
+        return
+    show(found, output, compile_hint(model, target, data, output))
+
+
+def compile_hint(model: str, target: str, data: str, output: str) -> str:
+    """The command that makes the artifact."""
+    return f"edgeq compile {model} --target {target} --calib {data} --policy {output}"
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.UsageError(f"--widths takes numbers from 2 to 8, like 8,6,4; not {text!r}") from error
+
+
+def show(found: Found, output: str, hint: str) -> None:
+    """The front as a table, then what was chosen."""
+    from edgeq.search.write import amount
+
+    console = common.stdout_console()
+    resources = [name for name in ("latency", "instructions", "weights") if name in found.best.predicted]
+    listing = common.table("", "accuracy", *resources, "bits", right=("accuracy", *resources))
+    for candidate in [*found.front, found.uniform]:
+        mark = "→" if candidate is found.best else "8 bits" if candidate is found.uniform else ""
+        listing.add_row(
+            mark,
+            _accuracy(found, candidate.accuracy),
+            *(amount(name, candidate.predicted[name]) for name in resources),
+            _spread(candidate.bits),
+        )
+    console.print(listing)
+    best, uniform, name = found.best, found.uniform, found.objective
+    ratio = uniform.predicted[name] / best.predicted[name]
+    smaller = uniform.predicted["weights"] / best.predicted["weights"]
+    console.print(
+        f"[bold]{ratio:.2f} ×[/] less {name} than 8 bits (predicted), weights {smaller:.2f} × smaller, "
+        f"accuracy {_accuracy(found, best.accuracy)}; {found.judged[0]} policies judged"
+    )
+    for note in found.costs.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"{output} written; next: {hint}", markup=False)
+
+
+def _accuracy(found: Found, value: float) -> str:
+    change = value - found.reference
+    is_fraction = 0 <= found.reference <= 1
+    return f"{units.percent(value)} ({100 * change:+.2f})" if is_fraction else f"{value:.5g} ({change:+.3g})"
+
+
+def _spread(bits: dict[str, int]) -> str:
+    counts = {width: list(bits.values()).count(width) for width in sorted(set(bits.values()), reverse=True)}
+    return ", ".join(f"{count}×{width}" for width, count in counts.items())

@@ -1,0 +1,82 @@
+"""`edgeq.search`: the command of this name, for Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeq.files import check_output, write_text
+from edgeq.quantize.policy import Policy
+from edgeq.search.limits import Limits
+from edgeq.search.problem import Progress, load_problem
+from edgeq.search.run import Found, find_policy
+from edgeq.search.store import Store
+from edgeq.search.write import policy_text
+
+
+def search(
+    model: str | Path,
+    data: str | Path,
+    limits: Limits | None = None,
+    *,
+    target: str = "host",
+    output: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    metric: str = "top1",
+    objective: str | None = None,
+    widths: tuple[int, ...] | None = None,
+    edge_bits: int = 8,
+    policy: str | Path | None = None,
+    observer: str | None = None,
+    preprocess: str | None = None,
+    samples: int | None = None,
+    calib_samples: int | None = None,
+    store: Store | None = None,
+    threads: int = 4,
+    progress: Progress | None = None,
+) -> Found:
+    """Find the bits of each layer that cost least on a target and keep to every limit.
+
+    Args:
+        model: float ONNX model. data: calibration data; with labels `y` it also judges accuracy.
+        limits: hard; None: at most half a point below the float model.
+        target: a name of `edgeq targets`, or a folder. output: YAML file for the policy.
+        evaluation: other data to judge on. metric: top1, top5, auc, mse, or `path.py:function`.
+        objective: latency, instructions, weights or bitops; None: the first of these that can be measured.
+        widths: bits to choose from, 2 … 8. edge_bits: fewest of the first and last layer.
+        policy: YAML: what is decided already. observer, preprocess: as for `quantize`.
+        samples: judge on at most this many. calib_samples: calibrate on at most this many.
+        store: what is known from earlier searches; None: the one in the cache.
+        threads: samples judged at a time. progress: called with (stage, done, total).
+
+    Raises:
+        UsageError: limits that no policy keeps to, or options that don't fit. EdgeqError: as `quantize` and `eval`.
+    """
+    if output is not None:
+        check_output(output)
+    problem = load_problem(
+        model,
+        data,
+        target,
+        evaluation=evaluation,
+        metric=metric,
+        policy=policy,
+        samples=samples,
+        calib_samples=calib_samples,
+        preprocess=preprocess,
+        observer=observer,
+        progress=progress,
+    )
+    found = find_policy(
+        problem,
+        limits or Limits(drop=0.5),
+        objective=objective,
+        widths=widths,
+        narrowest_edge=edge_bits,
+        store=store,
+        threads=threads,
+        progress=progress,
+    )
+    if output is not None:
+        base = Policy.load(policy) if policy else Policy()
+        write_text(output, policy_text(found, base, Path(model).name, problem.target.name))
+    return found

@@ -1,0 +1,112 @@
+"""What may be chosen: for each layer with weights, how many bits they have.
+
+A choice is an index into a layer's widths. Layers whose width the user's policy fixes keep it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeq.errors import UsageError
+from edgeq.quantize.plan import Plan
+from edgeq.quantize.policy import LayerPolicy, Policy
+from edgeq.quantize.products import products
+from edgeq.quantize.topology import shape_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+WIDEST = 8
+WIDTHS = (8, 7, 6, 5, 4, 3, 2)
+
+#: Layer name → bits.
+Assignment = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LayerSpace:
+    """A layer with weights.
+
+    Attributes:
+        name: of the float graph. parameters: number of weights. macs: multiply-accumulates of a run.
+        widths: allowed bits, widest first.
+        is_depthwise: each output channel reads one input channel.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    widths: tuple[int, ...]
+    is_depthwise: bool = False
+
+
+@dataclass(frozen=True)
+class Space:
+    """All layers, in the order of the network."""
+
+    layers: tuple[LayerSpace, ...]
+
+    @property
+    def free(self) -> tuple[LayerSpace, ...]:
+        """Layers with more than one width."""
+        return tuple(layer for layer in self.layers if len(layer.widths) > 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Every width that some layer may have, widest first."""
+        return tuple(sorted({w for layer in self.layers for w in layer.widths}, reverse=True))
+
+    def uniform(self, bits: int) -> dict[str, int]:
+        """Every layer at this width, or at the nearest wider one it may have."""
+        return {
+            layer.name: min((w for w in layer.widths if w >= bits), default=layer.widths[0]) for layer in self.layers
+        }
+
+
+def find_space(plan: Plan, widths: Sequence[int] = WIDTHS, narrowest_edge: int = WIDEST) -> Space:
+    """The space of a planned network.
+
+    Args:
+        plan: of `edgeq.quantize.pipeline.prepare`; widths that its policy says per layer are fixed.
+        widths: what the target has kernels for.
+        narrowest_edge: fewest bits of the first and the last layer with weights.
+
+    Raises:
+        UsageError: widths outside 2 … 8, or no layer with weights.
+    """
+    chosen = tuple(sorted({*widths, WIDEST}, reverse=True))
+    if chosen[0] > WIDEST or chosen[-1] < WIDTHS[-1]:
+        raise UsageError("no such weight width", where="--widths", why=str(list(chosen)), hint="2 to 8 bits")
+    found = products(plan.topology)
+    if not found:
+        raise UsageError("nothing to search", why="the model has no layer with constant weights")
+    edges = {found[0].layer.name, found[-1].layer.name}
+    layers = []
+    for product in found:
+        layer = product.layer
+        own = _said(plan.policy, layer.names)
+        allowed = tuple(w for w in chosen if layer.name not in edges or w >= narrowest_edge)
+        positions = _positions(plan, product.weights.size, len(product.rows), layer.output)
+        layers.append(
+            LayerSpace(
+                layer.name,
+                int(product.weights.size),
+                int(product.weights.size) * positions,
+                (own,) if own is not None else allowed,
+                product.is_depthwise,
+            )
+        )
+    return Space(tuple(layers))
+
+
+def _said(policy: Policy, names: Sequence[str]) -> int | None:
+    """Bits that the policy gives a layer by name; its defaults leave the choice open."""
+    return policy.model_copy(update={"defaults": LayerPolicy()}).layer(*names).weight_bits
+
+
+def _positions(plan: Plan, weights: int, channels: int, output: ir.Value) -> int:
+    """How often each weight is used: output values over output channels."""
+    return max(1, math.prod(shape_of(output)) // channels)

@@ -1,0 +1,129 @@
+"""From a model to a policy: limits are kept, nothing is judged twice, what can't be kept is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeq.errors import DataError, UsageError
+from edgeq.quantize.policy import Policy
+from edgeq.search import run as module
+from edgeq.search.limits import Limits
+from edgeq.search.problem import Problem, load_problem
+from edgeq.search.run import find_policy
+from edgeq.search.store import Store
+from edgeq.search.write import policy_text
+from tests.cli.helpers import edgeq
+
+TARGET = "x86-avx2"
+
+
+@pytest.fixture(scope="module")
+def problem(digits: Path) -> Problem:
+    return load_problem(
+        digits / "digits.onnx", digits / "calib.npz", TARGET, evaluation=digits / "eval.npz", calib_samples=64
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("search") / "facts.sqlite")
+
+
+def test_accuracy_is_kept_and_bits_are_saved(problem: Problem, store: Store) -> None:
+    found = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    assert found.best.accuracy >= problem.judge.reference - 0.005
+    assert found.best.predicted["bitops"] < 0.8 * found.uniform.predicted["bitops"]
+    assert set(found.best.bits.values()) <= {8, 4, 2}
+    costs = [c.predicted["bitops"] for c in found.front]
+    accuracies = [c.accuracy for c in found.front]
+    assert costs == sorted(costs)
+    assert accuracies == sorted(accuracies)
+
+
+def test_second_search_judges_nothing_again(problem: Problem, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    monkeypatch.setattr(module, "judge_assignment", lambda *a: pytest.fail("judged again"))
+    again = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    assert again.best == first.best
+    assert again.judged[1] == 0
+
+
+def test_policy_is_what_was_judged(problem: Problem, store: Store, digits: Path, tmp_path: Path) -> None:
+    found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4))
+    text = policy_text(found, Policy(), "digits.onnx", TARGET)
+    policy = Policy.parse(text)
+    for name, bits in found.best.bits.items():
+        assert policy.layer(name).weight_bits == bits
+    assert text.count("  # ") == len(found.best.bits)
+
+
+def test_fixed_layers_stay(digits: Path, store: Store, problem: Problem, tmp_path: Path) -> None:
+    from edgeq.search.space import find_space
+
+    middle = find_space(problem.prepared.plan).free[0].name
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f'version: 1\nlayers: {{"{middle}": {{weight_bits: 5, requantize: single}}}}\n')
+    fixed = load_problem(
+        digits / "digits.onnx",
+        digits / "calib.npz",
+        TARGET,
+        evaluation=digits / "eval.npz",
+        calib_samples=64,
+        policy=policy,
+    )
+    found = find_policy(fixed, Limits(), objective="bitops", store=store, widths=(8, 4))
+    assert found.best.bits[middle] == 5
+    text = policy_text(found, Policy.load(policy), "digits.onnx", TARGET)
+    assert Policy.parse(text).layer(middle).requantize == "single"
+
+
+@pytest.mark.parametrize(
+    ("limits", "where"),
+    [
+        (Limits(weights=10), "--max-weights"),
+        (Limits(arena=10), "--max-arena"),
+        (Limits(latency=1e-12), "--max-latency"),
+        (Limits(accuracy=1.01), "--min-accuracy"),
+    ],
+)
+def test_impossible_limits_are_named(limits: Limits, where: str, problem: Problem, store: Store) -> None:
+    with pytest.raises(UsageError, match="no policy keeps to") as caught:
+        find_policy(problem, limits, objective="weights", store=store, widths=(8, 4))
+    assert caught.value.where == where
+    assert "allow" in (caught.value.hint or "")
+
+
+def test_unlabelled_data_is_judged_against_the_float_model(digits: Path, tmp_path: Path) -> None:
+    with np.load(digits / "eval.npz") as archive:
+        name = next(n for n in archive.files if n != "y")
+        np.savez(tmp_path / "x.npz", **{name: archive[name][:64]})
+    found = load_problem(digits / "digits.onnx", tmp_path / "x.npz", TARGET, calib_samples=16)
+    assert not found.judge.has_labels
+    assert found.judge.reference == 1.0
+    with pytest.raises(DataError, match="no labels"):
+        load_problem(digits / "digits.onnx", tmp_path / "x.npz", TARGET, metric="auc", calib_samples=16)
+    with pytest.raises(DataError, match="too few samples"):
+        load_problem(digits / "digits.onnx", tmp_path / "x.npz", TARGET, samples=4, calib_samples=16)
+
+
+def test_integer_graph_is_refused(digits: Path, tmp_path: Path) -> None:
+    import edgeq as package
+
+    package.quantize(digits / "digits.onnx", "random", output=tmp_path / "g.onnx")
+    with pytest.raises(UsageError, match="starts from a float model"):
+        load_problem(tmp_path / "g.onnx", digits / "calib.npz", TARGET)
+
+
+def test_command(digits: Path, tmp_path: Path) -> None:
+    output = tmp_path / "policy.yaml"
+    done = edgeq(
+        "search", digits / "digits.onnx", "--target", TARGET,
+        "--data", digits / "calib.npz", "--eval", digits / "eval.npz",
+        "--min-accuracy", "-1", "--objective", "weights", "--widths", "8,4", "--calib-samples", "32", "-o", output,
+    )  # fmt: skip
+    assert "policies judged" in done.out
+    assert Policy.load(output).layers
+    assert "edgeq compile" in done.out

@@ -1,0 +1,65 @@
+"""The exact solver finds what exhaustive search finds; the greedy one never beats it."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeq.search import greedy, milp
+from edgeq.search.milp import Bound, total
+from edgeq.search.space import LayerSpace, Space
+
+WIDTHS = (8, 6, 4, 2)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Space, dict, dict, float, float]:
+    """Up to five layers with arbitrary costs, rising harms, a budget and a limit on a second resource."""
+    count = draw(st.integers(1, 5))
+    layers = []
+    for index in range(count):
+        widths = tuple(sorted(draw(st.sets(st.sampled_from(WIDTHS), min_size=1)), reverse=True))
+        layers.append(LayerSpace(f"l{index}", 10, 10, widths))
+    cost = {x.name: {w: draw(st.integers(1, 1000)) * 1e-7 for w in x.widths} for x in layers}
+    harm = {}
+    for layer in layers:
+        steps = [draw(st.integers(0, 50)) for _ in layer.widths]
+        harm[layer.name] = dict(zip(layer.widths, itertools.accumulate(steps), strict=True))
+    return Space(tuple(layers)), cost, harm, draw(st.integers(0, 200)) + 0.5, draw(st.integers(1, 3000)) * 1e-7 + 5e-8
+
+
+def everything(space: Space) -> list[dict[str, int]]:
+    names = [layer.name for layer in space.layers]
+    return [dict(zip(names, bits, strict=True)) for bits in itertools.product(*(x.widths for x in space.layers))]
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems())
+def test_milp_is_exhaustive_search(problem: tuple[Space, dict, dict, float, float]) -> None:
+    space, cost, harm, budget, limit = problem
+    found = milp.solve(space, cost, [Bound(harm, budget), Bound(cost, limit)], tie_break=harm)
+    allowed = [a for a in everything(space) if total(harm, a) <= budget and total(cost, a) <= limit]
+    if not allowed:
+        assert found is None
+        return
+    assert found is not None
+    assert total(harm, found) <= budget
+    assert total(cost, found) <= limit
+    best = min(total(cost, a) for a in allowed)
+    assert abs(total(cost, found) - best) <= 1e-6 * best
+    ties = [a for a in allowed if total(cost, a) <= best * (1 + 1e-12)]
+    assert total(harm, found) <= min(total(harm, a) for a in ties) + 1e-6
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_greedy_keeps_to_the_budget_and_never_wins(problem: tuple[Space, dict, dict, float, float]) -> None:
+    space, cost, harm, _, _ = problem
+    budget = sum(row[max(row)] for row in harm.values()) + 40
+    found = greedy.solve(space, cost, harm, budget)
+    assert total(harm, found) <= budget
+    best = milp.solve(space, cost, [Bound(harm, budget)])
+    assert best is not None
+    assert total(cost, best) <= total(cost, found) * (1 + 1e-9)
