@@ -55,6 +55,19 @@ LAYERS = {
     "flattened residual": depthwise((5, 9), 16, residual=True, lut=True),
     "extreme values": depthwise((6, 6), 32, kernel=(5, 5), form="single", extreme=True),
     "weights of -128": depthwise((6, 5), 40, form="single", extreme=True, lowest_weight=-128),
+    "7 bits": depthwise((6, 7), 104, bits=7, gap=3),
+    "7 bits, extreme": depthwise((6, 5), 40, form="single", extreme=True, bits=7),
+    "7 bits, stride 2": depthwise((5, 9), 48, strides=(2, 2), bits=7),
+    "6 bits": depthwise((6, 7), 72, bits=6, residual=True),
+    "5 bits, 5x5": depthwise((7, 5), 40, kernel=(5, 5), bits=5, batch=2),
+    "4 bits": depthwise((6, 7), 104, bits=4, gap=5),
+    "4 bits, extreme": depthwise((6, 5), 40, form="single", extreme=True, bits=4),
+    "4 bits, stride 2": depthwise((5, 9), 56, strides=(2, 2), bits=4, lut=True),
+    "4 bits, raw": depthwise((4, 5), 44, form="none", bits=4, gap=3),
+    "4 bits, flattened rows": depthwise((5, 13), 8, bits=4),
+    "4 bits, looped taps": depthwise((3, 2), 40, kernel=(25, 5), bits=2),
+    "4 bits, depth multiplier": depthwise((4, 4), 5, multiplier=3, bits=4),
+    "4 bits, turned": depthwise((3, 21), 24, kernel=(1, 7), bits=4),
 }
 
 
@@ -202,3 +215,33 @@ def test_target_without_the_product(tmp_path: Path) -> None:
     known = load_target("arm")
     with pytest.raises(TargetError, match=r"has no depthwise\.py"):
         product_of(Target("bare", tmp_path, known.spec), "s8")
+
+
+def _spec_of(bits: int, channels: int = 32) -> tuple[DepthwiseSpec, np.ndarray]:
+    layer = depthwise((5, 5), channels, bits=bits)
+    spec = layer.spec(load_target("x86-avx2"))
+    assert isinstance(spec, DepthwiseSpec)
+    return spec, layer.constants["w"]
+
+
+def test_sums_come_from_the_weights() -> None:
+    target = load_target("x86-avx2")
+    spec = DepthwiseSpec(Image.dense(1, 5, 5, 8), Image.dense(1, 3, 3, 8), "u8", 3, 3, RAW)
+    w = np.zeros((8, 1, 3, 3), np.int8)
+    w[:, 0, 0, 0], w[:, 0, 2, 2] = 64, 64
+    assert spec.fitted(target, w).sums == "taps"
+    w[5, 0, 1, 1] = 1  # 129 altogether, but no two neighbours pass 128
+    assert spec.fitted(target, w).sums == "pairs"
+    w[5, 0, 1, 2] = 65
+    assert spec.fitted(target, w).sums == "any"
+    assert spec.fitted(load_target("x86-vnni"), w * 0).sums == "any"  # nothing to gain there
+
+
+@pytest.mark.parametrize("bits", [7, 4])
+def test_weights_that_were_not_planned_for(bits: int) -> None:
+    target = load_target("x86-avx2")
+    spec, w = _spec_of(bits)
+    ones = np.ones(w.shape[0], np.int32)
+    constants = {"w": np.full_like(w, 90), "bias": ones, "multiplier": ones * 2**14, "shift": ones}
+    with pytest.raises(CompileError, match="too large for sums in 16 bits"):
+        spec.pack(target, constants)

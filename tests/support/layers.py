@@ -32,6 +32,7 @@ class Layer:
         gap: foreign channels beside every pixel of input and output, and foreign pixels at the end of rows.
         extreme: weights and activations only at the ends of their ranges.
         lowest_weight: -127, or -128, which some products must handle apart; for s8 activations.
+        bits: of a weight; 8 of them are symmetric, fewer use every value of the width.
     """
 
     size: tuple[int, int]
@@ -53,6 +54,7 @@ class Layer:
     extreme: bool = False
     depthwise: bool = False
     lowest_weight: int = SYMMETRIC_LOWEST
+    bits: int = 8
     seed: int = 0
 
     # --- data in graph units ------------------------------------------------------------------------------------------
@@ -76,6 +78,8 @@ class Layer:
         reach = 255 if self.x_dtype == "s8" else 32768
         most = min(127, (2**31 - 2**29) // (reach * taps) - 1)
         least = self.lowest_weight if most == -SYMMETRIC_LOWEST else -most
+        if self.bits < 8:
+            most, least = min(most, 2 ** (self.bits - 1) - 1), max(least, -(2 ** (self.bits - 1)))
         w = rng.choice(np.array([least, most]), shape) if self.extreme else rng.integers(least, most + 1, shape)
         bias = rng.integers(-20000, 20000, self.outputs)
         spread = np.sqrt(taps) * 73 * (74 if self.x_dtype == "s8" else 19000)
@@ -176,7 +180,9 @@ class Layer:
             "x_zero_point": self.x_zero_point + (bias if byte else 0),
             "lowest_weight": self.lowest_weight,
         }
-        return DepthwiseSpec(**common) if self.is_depthwise else ConvSpec(**common, groups=self.groups)
+        if self.is_depthwise:
+            return DepthwiseSpec(**common).fitted(target, self.constants["w"])
+        return ConvSpec(**common, groups=self.groups)
 
     def run(self, target: Target, splits: tuple[int, ...] = ()) -> IntArray:
         """The output in graph units; fails if a byte outside the output's view changes."""

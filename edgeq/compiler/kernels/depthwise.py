@@ -7,11 +7,12 @@ over an image that already holds its padding; the zero point is folded into the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edgeq.compiler.isa import narrow
 from edgeq.compiler.kernels.base import (
     DTYPE_RANGE,
     SYMMETRIC_LOWEST,
@@ -22,7 +23,7 @@ from edgeq.compiler.kernels.base import (
     Operand,
 )
 from edgeq.compiler.kernels.depthwise_plan import Geometry, Plan
-from edgeq.compiler.kernels.depthwise_products import product_of
+from edgeq.compiler.kernels.depthwise_products import SUMS, Sums, product_of
 from edgeq.compiler.kernels.epilogue import ChannelLayout, pack_parameters
 from edgeq.errors import CompileError
 
@@ -43,6 +44,7 @@ class DepthwiseSpec(KernelSpec):
         stride_h, stride_w, dilation_h, dilation_w: in pixels.
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
+        sums: which sums of a channel's weights fit 16 bits. `fitted` sets these two from a layer's weights.
 
     Raises:
         CompileError: channels or sizes of the images contradict each other.
@@ -62,6 +64,13 @@ class DepthwiseSpec(KernelSpec):
     dilation_w: int = 1
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
+    sums: Sums = "any"
+
+    def fitted(self, target: Target, w: np.ndarray) -> DepthwiseSpec:
+        """The same layer for just these weights, int8 [N, 1, kh, kw]."""
+        lowest = min(int(w.min(initial=0)), SYMMETRIC_LOWEST)
+        product = product_of(target, self.x_dtype, possible_sums(w))
+        return replace(self, lowest_weight=lowest, sums=product.sums)
 
     def __post_init__(self) -> None:
         rows = (self.y.h - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
@@ -98,7 +107,7 @@ class DepthwiseSpec(KernelSpec):
 
     def plan(self, target: Target) -> Plan:
         """How the target computes it."""
-        return Plan.of(self, product_of(target, self.x_dtype).taking(self.lowest_weight))
+        return Plan.of(self, product_of(target, self.x_dtype, self.sums).taking(self.lowest_weight))
 
     def tasks(self) -> int:
         geometry = Geometry.of(self, widest=1)
@@ -133,6 +142,12 @@ class DepthwiseSpec(KernelSpec):
                 "a weight is outside what this target multiplies exactly",
                 why=f"{w.min()} is below {plan.product.lowest_weight}",
                 hint="symmetric 8-bit weights lie in -127 … 127",
+            )
+        if SUMS.index(plan.product.sums) > SUMS.index(possible_sums(w)):
+            raise CompileError(
+                "the weights are too large for sums in 16 bits",
+                why=f"the kernel was planned for {plan.product.sums} that fit",
+                hint="DepthwiseSpec.fitted plans for a layer's weights",
             )
         taps = w[:, 0].astype(np.int64)
         bias = np.asarray(constants["bias"], np.int64).reshape(-1) - self.x_zero_point * taps.sum(axis=(1, 2))
@@ -180,6 +195,21 @@ class DepthwiseSpec(KernelSpec):
         from edgeq.compiler.kernels.depthwise_emit import emit
 
         return emit(self, target)
+
+
+def possible_sums(w: np.ndarray) -> Sums:
+    """Which 16-bit sums of u8 · s8 products these weights, int8 [N, 1, kh, kw], keep exact."""
+    taps = w[:, 0].astype(np.int16)
+    column = taps.reshape(len(taps), -1, 1, 1)
+    if narrow.safe_depth(column, 0, 255, (column.shape[1],)):
+        return "taps"
+    # A kernel may run along either axis, and its outputs' rows may share an arrangement one tap further down.
+    neighbours = [(taps[:, :-1], taps[:, 1:]), (taps[:, :, :-1], taps[:, :, 1:])]
+    for a, b in neighbours:
+        pairs = np.stack([a.reshape(len(taps), -1), b.reshape(len(taps), -1)], -1)
+        if not narrow.safe_depth(pairs[:, :, None, :], 0, 255, (1,)):
+            return "any"
+    return "pairs" if taps.size and np.abs(taps).max() <= 128 else "any"
 
 
 def weight_elements(spec: DepthwiseSpec, plan: Plan) -> int:

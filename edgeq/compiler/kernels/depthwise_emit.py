@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq.compiler.isa.base import lanes_of
+from edgeq.compiler.isa.base import dtype_of, lanes_of
 from edgeq.compiler.kernels import tir
 from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, TVM_DTYPE, Image
 from edgeq.compiler.kernels.depthwise_plan import Chunks, Entry, Plan
@@ -252,11 +252,9 @@ class _Tile:
     def _unrolled(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
         """Every tap written out; a column of the input is loaded and arranged once for all its outputs."""
         g, plan = self.geometry, self.plan
-        accs = {
-            (row, column): self.epilogue.bias(self.position, self.registers)
-            for column in range(columns)
-            for row in range(self.rows)
-        }
+        places = [(row, column) for column in range(columns) for row in range(self.rows)]
+        biases = {place: self.epilogue.bias(self.position, self.registers) for place in places}
+        accs = {place: self.product.start(biases[place], self.chunks.width) for place in places}
         for column, users in plan.users(columns):
             for group in range(plan.groups(self.rows)):
                 rows = [row for row in range(self.rows) if plan.uses(row, group)]
@@ -273,16 +271,17 @@ class _Tile:
                         place = self._weight(plan.entries[Entry(row, group, kernel_column)])
                         key = (row, output)
                         accs[key] = self.product.accumulate(accs[key], operands, self.buffers["weights"], place)
-        return accs
+        return {place: self.product.finish(accs[place], biases[place]) for place in places}
 
     def _looped(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
         """Loops over groups of rows and kernel columns: for kernels too large to write out."""
         g = self.geometry
-        vector = f"int32x{self.product.lanes}"
-        memory = tir.alloc(columns * self.registers, vector)
-        start = self.epilogue.bias(self.position, self.registers)
-        for k in range(columns * self.registers):
-            tir.store(memory, k, start[k % self.registers])
+        biases = self.epilogue.bias(self.position, self.registers)
+        start = self.product.start(biases, self.chunks.width)
+        count = len(start)
+        memory = tir.alloc(columns * count, dtype_of(start[0]))
+        for k in range(columns * count):
+            tir.store(memory, k, start[k % count])
 
         def step(group: Expr, kernel_column: Expr, depth: int) -> None:
             entry = tir.bind(group * g.kw + kernel_column)
@@ -292,7 +291,7 @@ class _Tile:
             for column in range(columns):
                 base = corner + column * g.stride_w * g.x.column
                 taps = [self._tap(base + k * g.dilation_h * g.x.row) for k in range(depth)]
-                slots = range(column * self.registers, (column + 1) * self.registers)
+                slots = range(column * count, (column + 1) * count)
                 accs = [tir.bind(tir.load(memory, slot)) for slot in slots]
                 operands = self.product.arrange(taps, self.chunks.width)
                 sums = self.product.accumulate(accs, operands, self.buffers["weights"], place)
@@ -307,7 +306,9 @@ class _Tile:
             with T.serial(0, g.kw) as kernel_column:
                 step(tir.const(full), kernel_column, rest)
         return {
-            (0, column): [tir.bind(tir.load(memory, column * self.registers + k)) for k in range(self.registers)]
+            (0, column): self.product.finish(
+                [tir.bind(tir.load(memory, column * count + k)) for k in range(count)], biases
+            )
             for column in range(columns)
         }
 

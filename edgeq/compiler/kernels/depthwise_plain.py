@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.compiler.kernels.base import DType
-from edgeq.compiler.kernels.depthwise_products import DepthwiseProduct, Expr
+from edgeq.compiler.kernels.depthwise_products import DepthwiseProduct, Expr, Sums, WordSums
 
 
 @dataclass(frozen=True)
-class PlainTaps:
+class PlainTaps(WordSums):
     """Channels in their order, products in 32 bits: exact for all activations and weights.
 
     Attributes:
@@ -26,6 +26,7 @@ class PlainTaps:
     shares_rows: bool = False
     lowest_weight: int = -128
     weight_dtype: DType = "s8"
+    sums: Sums = "any"
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -26,7 +26,21 @@ if TYPE_CHECKING:
     from edgeq.compiler.target import Target
 
 Expr = Any  # tvm.ir.PrimExpr
+# Which weights a layer has, from the most to the least demanding: any; pairs of taps next to each other fit 16-bit
+# sums; all taps of a channel do.
+Sums = Literal["any", "pairs", "taps"]
+SUMS: tuple[Sums, ...] = ("any", "pairs", "taps")
 LANE_BYTES = 16  # unpack and zip instructions work within 128-bit lanes
+
+
+class WordSums:
+    """Products whose sums are s32 registers in the epilogue's order from the start."""
+
+    def start(self, biases: list[Expr], width: int) -> list[Expr]:
+        return biases
+
+    def finish(self, sums: list[Expr], biases: list[Expr]) -> list[Expr]:
+        return sums
 
 
 class DepthwiseProduct(Protocol):
@@ -40,8 +54,11 @@ class DepthwiseProduct(Protocol):
         widths: channels of a chunk that are possible, widest first.
         weight_dtype: how weights are stored.
         lowest_weight: least weight that is multiplied exactly.
+        sums: what of a channel's weights must fit 16-bit sums for the product to be exact (narrow.py).
     """
 
+    @property
+    def sums(self) -> Sums: ...
     @property
     def group(self) -> int: ...
     @property
@@ -77,6 +94,14 @@ class DepthwiseProduct(Protocol):
         """
         ...
 
+    def start(self, biases: list[Expr], width: int) -> list[Expr]:
+        """What the sums of a chunk's channels hold at first; `biases`: s32 registers in the epilogue's order."""
+        ...
+
+    def finish(self, sums: list[Expr], biases: list[Expr]) -> list[Expr]:
+        """Finished s32 registers in the epilogue's order."""
+        ...
+
     def arrange(self, taps: Sequence[Expr | None], width: int) -> list[Expr]:
         """Loaded taps (vectors of `width` channels; None: no such row) -> operands of `accumulate`."""
         ...
@@ -99,7 +124,7 @@ def _unpack(lanes: int, element_bytes: int, high: bool) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Interleaved:
+class Interleaved(WordSums):
     """Taps interleaved channel by channel, then one instruction that sums neighbours into s32 lanes.
 
     Group 4 works on bytes (vpdpbusd, sdot), group 2 on s16 (pmaddwd). All outputs that a column belongs to share the
@@ -126,6 +151,7 @@ class Interleaved:
     weights_first: bool
     registers: int
     shares_rows: bool = True
+    sums: Sums = "any"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -216,20 +242,24 @@ class Interleaved:
         from edgeq.compiler.kernels import tir
 
         elements = self.lanes * self.group
-        result = []
-        for k, (acc, operand) in enumerate(zip(accs, operands, strict=True)):
-            factor = tir.vload(weights, index + k * elements, elements)
-            pair = (factor, operand) if self.weights_first else (operand, factor)
-            dtype = f"int32x{self.lanes}"
-            if self.accumulates:
-                result.append(tir.bind(tir.intrin(dtype, self.dot, acc, *pair)))
-            else:
-                result.append(tir.bind(acc + tir.intrin(dtype, self.dot, *pair)))
-        return result
+        return [
+            self._dot(acc, operand, tir.vload(weights, index + k * elements, elements))
+            for k, (acc, operand) in enumerate(zip(accs, operands, strict=True))
+        ]
+
+    def _dot(self, acc: Expr, operand: Expr, factor: Expr) -> Expr:
+        """acc plus one register's products."""
+        from edgeq.compiler.kernels import tir
+
+        pair = (factor, operand) if self.weights_first else (operand, factor)
+        dtype = f"int32x{self.lanes}"
+        if self.accumulates:
+            return tir.bind(tir.intrin(dtype, self.dot, acc, *pair))
+        return tir.bind(acc + tir.intrin(dtype, self.dot, *pair))
 
 
 @dataclass(frozen=True)
-class Widening:
+class Widening(WordSums):
     """Neon without dot products: long multiplies lane by lane, channels stay in their order.
 
     Bytes: two products of s8 × [−127, 127] fit s16 (2 · 128 · 127 = 32512), so two taps share one widening addition;
@@ -246,6 +276,7 @@ class Widening:
     lanes: int = 4
     shares_rows: bool = False
     pairs: bool = True
+    sums: Sums = "any"
 
     @property
     def group(self) -> int:
@@ -322,17 +353,19 @@ def _target_module(target: Target) -> ModuleType:
     return module
 
 
-def product_of(target: Target, x_dtype: DType) -> DepthwiseProduct:
-    """The target's product for this activation dtype.
+def product_of(target: Target, x_dtype: DType, sums: Sums = "any") -> DepthwiseProduct:
+    """The target's product for this activation dtype: the first it names that is exact for weights with these sums.
 
     Raises:
         TargetError: the target has no depthwise.py, or no product for this dtype.
     """
-    products: dict[str, DepthwiseProduct] = _target_module(target).PRODUCTS
+    products: dict[str, DepthwiseProduct | tuple[DepthwiseProduct, ...]] = _target_module(target).PRODUCTS
     if x_dtype not in products:
         raise TargetError(
             f"target {target.name!r} has no depthwise product for {x_dtype} activations",
             where=str(target.folder / "depthwise.py"),
             why=f"it has products for {', '.join(sorted(products))}",
         )
-    return products[x_dtype]
+    named = products[x_dtype]
+    choices = named if isinstance(named, tuple) else (named,)
+    return next(product for product in choices if SUMS.index(product.sums) <= SUMS.index(sums))

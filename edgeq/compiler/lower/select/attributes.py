@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.compiler.kernels.base import SYMMETRIC_LOWEST, Epilogue, Image, Residual
+from edgeq.compiler.kernels.base import Epilogue, Image, Residual
 from edgeq.compiler.lower.context import GRAPH_DTYPES, Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.program import View
@@ -106,11 +106,6 @@ def rows_image(view: View) -> Image | None:
         return None
     stride = flat.strides[0] if rows > 1 else k
     return Image(1, 1, rows, k, rows * stride, rows * stride, stride)
-
-
-def lowest_weight(weights: np.ndarray) -> int:
-    """What a kernel must be able to multiply exactly: -128 only where such a weight occurs, for it may cost time."""
-    return min(int(weights.min(initial=0)), SYMMETRIC_LOWEST)
 
 
 def to_dtype(node: ir.Node) -> str:

@@ -14,7 +14,7 @@ from edgeq.compiler.kernels.winograd import WinogradSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads
-from edgeq.compiler.lower.select.attributes import integer, ints, lowest_weight, stored_epilogue
+from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue
 from edgeq.compiler.lower.select.choice import cheapest
 
 
@@ -55,7 +55,7 @@ def _spec(
     """The kernel: depthwise where every channel is a group of its own."""
     weights = constants["w"]
     if groups == common["x"].c and groups > 1:
-        return DepthwiseSpec(**common, lowest_weight=lowest_weight(weights))
+        return DepthwiseSpec(**common).fitted(ctx.target, weights)
     direct = ConvSpec(**common, groups=groups).fitted(ctx.target, weights, ctx.storage)
     return direct if direct.bits < 8 else cheapest(direct, constants, ctx.target)
 
