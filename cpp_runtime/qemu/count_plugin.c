@@ -41,7 +41,31 @@ extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *at);
 
 EXPORT int qemu_plugin_version = 1;
 
-static int api_version, is_x86, is_thumb, is_open, has_failed;
+enum { FORMS = 2 };
+
+/* An architecture by QEMU's name, and its markers; 32-bit Arm has two instruction sets. */
+typedef struct guest_info {
+  const char *name;
+  int is_x86;
+  uint32_t begin[FORMS], end[FORMS];
+} guest_info;
+
+#define BEGIN_OF(hint) hint((uint32_t)EDGEQ_HINT_BEGIN)
+#define END_OF(hint) hint((uint32_t)EDGEQ_HINT_END)
+#define BOTH(marker) {(marker), (marker)}
+
+static const guest_info GUESTS[] = {
+    {"x86_64", 1, BOTH(EDGEQ_NOP_BEGIN), BOTH(EDGEQ_NOP_END)},
+    {"aarch64", 0, BOTH(BEGIN_OF(EDGEQ_HINT)), BOTH(END_OF(EDGEQ_HINT))},
+    {"arm",
+     0,
+     {BEGIN_OF(EDGEQ_HINT_ARM), BEGIN_OF(EDGEQ_THUMB_HINT)},
+     {END_OF(EDGEQ_HINT_ARM), END_OF(EDGEQ_THUMB_HINT)}},
+    {"riscv64", 0, BOTH(BEGIN_OF(EDGEQ_HINT_RISCV)), BOTH(END_OF(EDGEQ_HINT_RISCV))},
+};
+
+static const guest_info *guest;
+static int api_version, is_open, has_failed;
 static uint64_t counter;
 static FILE *out;
 
@@ -90,30 +114,27 @@ static void bytes_of(const struct qemu_plugin_insn *at, size_t size, uint8_t byt
   }
 }
 
-/* The word that tells a marker: an x86 displacement, or an instruction. */
-static uint32_t word_of(uint32_t nop, uint32_t hint) {
-  return is_x86 ? nop : is_thumb ? EDGEQ_THUMB_HINT(hint) : EDGEQ_HINT(hint);
-}
-
 /* What runs when this instruction does: begin, end, or NULL for any that is no marker. */
 static run_callback marker(const struct qemu_plugin_insn *at) {
   static const uint8_t nop[3] = {0x0f, 0x1f, 0x80};
-  const size_t size = qemu_plugin_insn_size(at);
+  const size_t size = qemu_plugin_insn_size(at), prefix = guest->is_x86 ? sizeof nop : 0;
   uint8_t bytes[8];
   uint32_t word;
   /* In front of a page's end QEMU 7.2 adds the next Thumb instruction's first halfword to this one's bytes. */
-  if (is_x86 ? size != 7 : size < 4) {
+  if (guest->is_x86 ? size != 7 : size < 4) {
     return NULL;
   }
   bytes_of(at, size, bytes);
-  if (is_x86 && memcmp(bytes, nop, sizeof nop) != 0) {
+  if (memcmp(bytes, nop, prefix) != 0) {
     return NULL;
   }
-  memcpy(&word, bytes + (is_x86 ? sizeof nop : 0), sizeof word);
-  if (word == word_of(EDGEQ_NOP_BEGIN, EDGEQ_HINT_BEGIN)) {
-    return begin;
+  memcpy(&word, bytes + prefix, sizeof word);
+  for (int form = 0; form < FORMS; form++) {
+    if (word == guest->begin[form] || word == guest->end[form]) {
+      return word == guest->begin[form] ? begin : end;
+    }
   }
-  return word == word_of(EDGEQ_NOP_END, EDGEQ_HINT_END) ? end : NULL;
+  return NULL;
 }
 
 static void translated(plugin_id id, struct qemu_plugin_tb *block) {
@@ -146,10 +167,13 @@ static void finished(plugin_id id, void *data) {
 
 EXPORT int qemu_plugin_install(plugin_id id, const host_info *info, int count, char **arguments) {
   api_version = info->version.current;
-  is_x86 = strcmp(info->target_name, "x86_64") == 0;
-  is_thumb = strcmp(info->target_name, "arm") == 0;
-  if ((!is_x86 && !is_thumb && strcmp(info->target_name, "aarch64") != 0) || count != 1 || strncmp(arguments[0], "out=", 4) != 0) {
-    fputs("the counting plugin is for aarch64, Cortex-M and x86_64 and takes one argument, out=FILE\n", stderr);
+  for (size_t index = 0; index < sizeof GUESTS / sizeof *GUESTS; index++) {
+    if (strcmp(info->target_name, GUESTS[index].name) == 0) {
+      guest = &GUESTS[index];
+    }
+  }
+  if (guest == NULL || count != 1 || strncmp(arguments[0], "out=", 4) != 0) {
+    fputs("the counting plugin is for x86_64, aarch64, arm and riscv64 and takes one argument, out=FILE\n", stderr);
     return -1;
   }
   out = fopen(arguments[0] + 4, "w");

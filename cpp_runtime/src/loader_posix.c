@@ -15,12 +15,27 @@
 #include "internal.h"
 
 enum { MAX_SEGMENTS = 8 };
+
+#if UINTPTR_MAX == UINT32_MAX
+typedef Elf32_Ehdr elf_header;
+typedef Elf32_Phdr elf_segment;
+#define HOST_CLASS ELFCLASS32
+#define MAX_SPAN (UINT64_C(1) << 30) /* sums of addresses stay inside 32 bits */
+#else
+typedef Elf64_Ehdr elf_header;
+typedef Elf64_Phdr elf_segment;
+#define HOST_CLASS ELFCLASS64
 #define MAX_SPAN (UINT64_C(1) << 32) /* kernels reach their constants with 32-bit offsets: no artifact is larger */
+#endif
 
 #if defined(__x86_64__)
 #define HOST_MACHINE EM_X86_64
-#else
+#elif defined(__aarch64__)
 #define HOST_MACHINE EM_AARCH64
+#elif defined(__arm__)
+#define HOST_MACHINE EM_ARM
+#else
+#define HOST_MACHINE EM_RISCV
 #endif
 
 #if defined(MAP_POPULATE)
@@ -35,13 +50,24 @@ typedef struct artifact {
   uint64_t size; /* trailer included */
   int file;      /* to map segments from, or -1: copy them */
   edgeq_trailer trailer;
-  Elf64_Phdr segments[MAX_SEGMENTS];
+  elf_segment segments[MAX_SEGMENTS];
   uint32_t segment_count;
   uint64_t page;
 } artifact;
 
 static const char *arch_name(uint32_t arch) {
-  return arch == EDGEQ_ARCH_X86_64 ? "x86_64" : arch == EDGEQ_ARCH_AARCH64 ? "aarch64" : "an unknown architecture";
+  switch (arch) {
+  case EDGEQ_ARCH_X86_64:
+    return "x86_64";
+  case EDGEQ_ARCH_AARCH64:
+    return "aarch64";
+  case EDGEQ_ARCH_ARMV7:
+    return "armv7";
+  case EDGEQ_ARCH_RISCV64:
+    return "riscv64";
+  default:
+    return "an unknown architecture";
+  }
 }
 
 static edgeq_status check_digest(char *detail, const artifact *file) {
@@ -56,7 +82,7 @@ static edgeq_status check_digest(char *detail, const artifact *file) {
 static edgeq_status check_trailer(char *detail, artifact *file, uint32_t flags) {
   const edgeq_trailer *trailer = &file->trailer;
   const int is_elf = file->size >= SELFMAG && memcmp(file->bytes, ELFMAG, SELFMAG) == 0;
-  if (file->size < sizeof(Elf64_Ehdr) + sizeof *trailer) {
+  if (file->size < sizeof(elf_header) + sizeof *trailer) {
     return edgeq_fail(detail, is_elf ? EDGEQ_ERROR_TRUNCATED : EDGEQ_ERROR_FORMAT, "only %llu bytes",
                       (unsigned long long)file->size);
   }
@@ -85,7 +111,7 @@ static edgeq_status check_trailer(char *detail, artifact *file, uint32_t flags) 
   return edgeq_features_check(detail, trailer->cpu_features);
 }
 
-static int good_segment(const Elf64_Phdr *segment, uint64_t body, uint64_t page, uint64_t end_of_last) {
+static int good_segment(const elf_segment *segment, uint64_t body, uint64_t page, uint64_t end_of_last) {
   return edgeq_inside(segment->p_offset, segment->p_filesz, body) && segment->p_filesz == segment->p_memsz &&
          segment->p_filesz != 0 && !(segment->p_flags & PF_W) && (segment->p_flags & PF_R) &&
          edgeq_inside(segment->p_vaddr, segment->p_memsz, MAX_SPAN) &&
@@ -95,17 +121,17 @@ static int good_segment(const Elf64_Phdr *segment, uint64_t body, uint64_t page,
 /* The ELF headers, and from them the segments to map. */
 static edgeq_status read_segments(char *detail, artifact *file) {
   const uint64_t body = file->size - sizeof(edgeq_trailer);
-  Elf64_Ehdr header;
+  elf_header header;
   memcpy(&header, file->bytes, sizeof header);
-  if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
+  if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != HOST_CLASS ||
       header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_type != ET_DYN || header.e_machine != HOST_MACHINE ||
-      header.e_phentsize != sizeof(Elf64_Phdr) ||
-      !edgeq_inside(header.e_phoff, (uint64_t)header.e_phnum * sizeof(Elf64_Phdr), body)) {
+      header.e_phentsize != sizeof(elf_segment) ||
+      !edgeq_inside(header.e_phoff, (uint64_t)header.e_phnum * sizeof(elf_segment), body)) {
     return edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the ELF header is not that of an artifact");
   }
   uint64_t end_of_last = 0;
   for (uint32_t index = 0; index < header.e_phnum; index++) {
-    Elf64_Phdr segment;
+    elf_segment segment;
     memcpy(&segment, file->bytes + header.e_phoff + index * sizeof segment, sizeof segment);
     if (segment.p_type != PT_LOAD) {
       continue;
@@ -123,9 +149,9 @@ static edgeq_status read_segments(char *detail, artifact *file) {
 }
 
 /* The segment that holds all of [vaddr, vaddr + size), or NULL. */
-static const Elf64_Phdr *segment_of(const artifact *file, uint64_t vaddr, uint64_t size) {
+static const elf_segment *segment_of(const artifact *file, uint64_t vaddr, uint64_t size) {
   for (uint32_t index = 0; index < file->segment_count; index++) {
-    const Elf64_Phdr *segment = &file->segments[index];
+    const elf_segment *segment = &file->segments[index];
     if (vaddr >= segment->p_vaddr && edgeq_inside(vaddr - segment->p_vaddr, size, segment->p_memsz)) {
       return segment;
     }
@@ -140,7 +166,7 @@ static edgeq_status map_failed(char *detail, const char *doing) {
 }
 
 /* Puts one segment at its address: pages of the file where there is one, a private copy otherwise. */
-static edgeq_status map_segment(char *detail, const artifact *file, uint8_t *base, const Elf64_Phdr *segment) {
+static edgeq_status map_segment(char *detail, const artifact *file, uint8_t *base, const elf_segment *segment) {
   const uint64_t shift = segment->p_vaddr % file->page;
   uint8_t *start = base + (segment->p_vaddr - shift);
   const size_t length = (size_t)(segment->p_memsz + shift);
@@ -161,7 +187,7 @@ static edgeq_status map_segment(char *detail, const artifact *file, uint8_t *bas
 }
 
 static edgeq_status map_all(edgeq_model *model, const artifact *file) {
-  const Elf64_Phdr *last = &file->segments[file->segment_count - 1];
+  const elf_segment *last = &file->segments[file->segment_count - 1];
   const uint64_t end = last->p_vaddr + last->p_memsz;
   const size_t span = (size_t)((end + file->page - 1) / file->page * file->page);
   void *base = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -209,7 +235,7 @@ static edgeq_status load(edgeq_model *model, artifact *file, uint32_t flags) {
   }
   const edgeq_trailer *trailer = &file->trailer;
   if (status == EDGEQ_OK) {
-    const Elf64_Phdr *data = segment_of(file, trailer->image_vaddr, trailer->image_size);
+    const elf_segment *data = segment_of(file, trailer->image_vaddr, trailer->image_size);
     if (data == NULL || trailer->image_vaddr - data->p_vaddr != trailer->image_offset - data->p_offset) {
       status = edgeq_fail(model->detail, EDGEQ_ERROR_FORMAT, "the trailer points outside the segments");
     }

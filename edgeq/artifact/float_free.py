@@ -15,6 +15,11 @@ are floating point.
 
 aarch64: names are systematic: `f…` and `bf…` (not the bit fields), `scvtf`, `ucvtf` and whatever else contains `cvt`
 are floating point; `fmov` and `fcsel`, which copy bits, are not.
+
+armv7: a type behind the name says it (`vadd.f32`, `vcvt.s32.f32`); `vmov`, `vldr`, `vstr`, `vpush`, `vpop`, which copy
+bits, are not.
+
+riscv64: by encoding (`riscv_code.py`); loads, stores and moves of floating-point registers count too.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.artifact import elf
+from edgeq.artifact import arm_code, elf, riscv_code
 from edgeq.errors import ArtifactError, ToolError
 
 SHOWN = 4  # offenders that a message lists
@@ -47,6 +52,7 @@ _X86_FLOAT = re.compile(r"f\w+|wait|v?(?:ld|st)mxcsr|emms|pf\w+|pi2f\w+|v?cvt\w+
 
 _ARM_MOVES = {"fmov", "fcsel"}
 _ARM_FLOAT = re.compile(r"f\w+|bf(?!i$|m$|c$|xil$)\w+|\w*cvt\w*")
+_ARMV7_FLOAT = re.compile(r"(?!vmov\b|vldr\b|vstr\b|vpush\b|vpop\b)\w+(?:\.\w+)*\.(?:b?f16|f32|f64)(?:\.\w+)*|vcvt\w*.*")
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,13 @@ def is_float(arch: str, mnemonic: str, operands: str) -> bool:
     """Whether one instruction computes with floats, by the classes of the module's text.
 
     Args:
-        arch: x86_64 or aarch64.
+        arch: x86_64, aarch64 or armv7.
         mnemonic, operands: as Capstone prints them.
     """
     if arch == "aarch64":
         return mnemonic not in _ARM_MOVES and _ARM_FLOAT.fullmatch(mnemonic) is not None
+    if arch == "armv7":
+        return _ARMV7_FLOAT.fullmatch(mnemonic) is not None
     name = mnemonic.rpartition(" ")[2]  # without `rep`, `lock`
     if _X86_FLOAT.fullmatch(name):
         return True
@@ -98,10 +106,10 @@ def check(path: str | Path) -> FloatCheck:
     """Disassemble the executable segments of an artifact.
 
     Args:
-        path: an artifact, or any shared object for x86-64 or aarch64.
+        path: an artifact, or any shared object for one of its architectures.
 
     Raises:
-        ArtifactError: it isn't an ELF file for one of the two, or a part of its code is no instruction.
+        ArtifactError: it isn't an ELF file for one of them, or a part of its code is no instruction.
         ToolError: the disassembler is missing.
     """
     data = Path(path).read_bytes()
@@ -118,10 +126,10 @@ def check(path: str | Path) -> FloatCheck:
         if not segment.flags & elf.PF_X:
             continue
         code = data[segment.offset : segment.offset + segment.filesz]
-        for address, mnemonic, operands in _disassemble(arch, code, segment.vaddr, str(path)):
+        for address, text, floats in _instructions(arch, code, segment.vaddr, str(path)):
             count += 1
-            if is_float(arch, mnemonic, operands):
-                found.append(FloatInstruction(address, f"{mnemonic} {operands}".strip()))
+            if floats:
+                found.append(FloatInstruction(address, text))
     return FloatCheck(count, tuple(found))
 
 
@@ -143,19 +151,30 @@ def require(path: str | Path) -> FloatCheck:
     return result
 
 
-def _disassemble(arch: str, code: bytes, address: int, where: str) -> Iterator[tuple[int, str, str]]:
-    """(address, mnemonic, operands) of every instruction. A gap in the code is an error: nothing goes unseen."""
-    place = 0
-    for at, size, mnemonic, operands in _disassembler(arch).disasm_lite(code, address):
-        place = at - address + size
-        yield at, mnemonic, operands
-    if place < len(code):
-        raise ArtifactError(
-            "a part of the code is no instruction that the disassembler knows",
-            where=f"{where}, address {address + place:#x}",
-            why=f"the bytes are {code[place : place + 8].hex(' ')}",
-            hint="a newer Capstone may know it: pip install -U capstone",
-        )
+def _instructions(arch: str, code: bytes, address: int, where: str) -> Iterator[tuple[int, str, bool]]:
+    """(address, text, whether it is floating point) of every instruction. A gap is an error: nothing goes unseen."""
+    for start, end in arm_code.spans(code) if arch == "armv7" else ((0, len(code)),):
+        place = start
+        for at, size, text, floats in _decoded(arch, code[start:end]):
+            place = start + at + size
+            yield address + start + at, text, floats
+        if place < end:
+            raise ArtifactError(
+                "a part of the code is no instruction that the disassembler knows",
+                where=f"{where}, address {address + place:#x}",
+                why=f"the bytes are {code[place : place + 8].hex(' ')}",
+                hint="a newer Capstone may know it: pip install -U capstone",
+            )
+
+
+def _decoded(arch: str, code: bytes) -> Iterator[tuple[int, int, str, bool]]:
+    """(place, size, text, whether it is floating point) up to what is no instruction."""
+    if arch == "riscv64":
+        for place, size, floats in riscv_code.instructions(code):
+            yield place, size, code[place : place + size][::-1].hex(), floats
+        return
+    for place, size, mnemonic, operands in _disassembler(arch).disasm_lite(code, 0):
+        yield place, size, f"{mnemonic} {operands}".strip(), is_float(arch, mnemonic, operands)
 
 
 def _disassembler(arch: str) -> Any:
@@ -165,6 +184,8 @@ def _disassembler(arch: str) -> Any:
         raise ToolError(
             "the float check needs the disassembler Capstone", why=str(error), hint="pip install capstone"
         ) from error
+    if arch == "armv7":
+        return capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM)
     if arch == "aarch64":
         return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)

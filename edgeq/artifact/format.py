@@ -26,7 +26,7 @@ MAX_PROGRAMS = 64
 IMAGE_PADS = 1
 ALIGNMENT = 64
 
-ARCHES = {"x86_64": 1, "aarch64": 2}
+ARCHES = {"x86_64": 1, "aarch64": 2, "armv7": 3, "riscv64": 4}
 """Architecture name -> `edgeq_trailer.arch`."""
 
 FEATURES: dict[str, tuple[str, ...]] = {
@@ -46,8 +46,12 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "avx512vbmi",
         "avxvnni",
         "avx512cd",
+        "ssse3",
+        "sse41",
     ),
     "aarch64": ("dotprod", "i8mm", "fp16", "rdm", "lse", "bf16", "sve", "sve2"),
+    "armv7": ("neon", "idiv"),
+    "riscv64": ("v",),
 }
 """CPU features of each architecture; the place in the tuple is the bit in `edgeq_trailer.cpu_features`."""
 

@@ -16,7 +16,7 @@ from edgeq.artifact import format as layout
 from edgeq.artifact.elf import PF_R, PF_X, Elf, ElfError
 from edgeq.artifact.format import ArchInfo, ArtifactSizes, ModelImage, Variant
 from edgeq.artifact.image import artifact_sizes, pack_images
-from edgeq.artifact.tools import cross_compiler, linker, run_tool
+from edgeq.artifact.tools import linker, object_compiler, run_tool
 from edgeq.cache import cached_file, content_key
 from edgeq.errors import CompileError, EdgeqError, ToolError
 from edgeq.runtime.sources import runtime_root
@@ -93,7 +93,7 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
 def _memory_object(arch: str) -> Path:
     """The object with memcpy and its family for `arch`, built once per content."""
     source = runtime_root() / "artifact" / "memory.c"
-    compiler = cross_compiler(arch)
+    compiler = object_compiler(arch)
     key = content_key([source.read_bytes(), arch, *compiler[1:], *_MEM_FLAGS])
 
     def build(made: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.artifact.format import ArchInfo, Golden, ModelImage, StepInfo, TensorInfo
-from edgeq.artifact.tools import cross_compiler, run_tool
+from edgeq.artifact.tools import object_compiler, run_tool
 from edgeq.cache import cached_file, content_key
 from edgeq.compiler.build import KernelBuilder
 from edgeq.compiler.entry import entry_source
@@ -153,7 +153,7 @@ def _build_kernels(
 
 
 def _build_entry(source: str, target: Target) -> Path:
-    command = cross_compiler(target.arch)
+    command = object_compiler(target.arch)
 
     def build(made: Path) -> None:
         code = made.with_suffix(".c")
@@ -163,7 +163,7 @@ def _build_entry(source: str, target: Target) -> Path:
         finally:
             code.unlink(missing_ok=True)
 
-    return cached_file("entries", "entry.o", content_key([source, target.arch, *ENTRY_FLAGS]), build)
+    return cached_file("entries", "entry.o", content_key([source, *command[1:], *ENTRY_FLAGS]), build)
 
 
 def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Codegen(BaseModel):
     mcpu: str
     mattr: list[str] = Field(default_factory=list)
     options: list[str] = Field(default_factory=list, serialization_alias="cl-opt")
+    mabi: str | None = None
+    mfloat_abi: str | None = Field(default=None, alias="mfloat-abi")
 
 
 class Toolchain(BaseModel):
@@ -75,7 +77,7 @@ class TargetFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     description: str
-    arch: Literal["x86_64", "aarch64", "thumb"]
+    arch: Literal["x86_64", "aarch64", "armv7", "riscv64", "thumb"]
     isa: str = Field(pattern=r"^[a-z0-9]+$")
     vector_bits: int = Field(ge=64, le=2048)
     activation: Literal["s8", "u8"]
@@ -158,13 +160,13 @@ class Target:
 def host_arch() -> str:
     """This machine's architecture as target.toml names it."""
     machine = platform.machine().lower()
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    return {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7", "armv8l": "armv7"}.get(machine, machine)
 
 
 @lru_cache(maxsize=1)
 def host_features() -> frozenset[str]:
     """CPU features of this machine, from /proc/cpuinfo, in target.toml's spelling."""
-    names = {"asimddp": "dotprod", "avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni"}
+    names = {"asimddp": "dotprod", "avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni", "sse4_1": "sse41"}
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeq.artifact.read import read
 from edgeq.errors import RunError, ToolError
 from edgeq.runtime.build import count_plugin, counter
-from edgeq.runtime.emulate import emulator
+from edgeq.runtime.emulate import emulator_command
 
 TIMEOUT = 600.0
 # What QEMU prints when it was built without plugins, or when the plugin doesn't fit it.
@@ -57,7 +57,7 @@ def count_instructions(path: str | Path) -> InstructionCount:
     program = [str(counter(arch)), str(Path(path).resolve())]
     with tempfile.TemporaryDirectory(prefix="edgeq-count-") as folder:
         # By name in the folder itself: a comma in a path would end the plugin's argument.
-        command = [str(emulator(arch)), "-cpu", "max", "-plugin", f"{count_plugin()},out=counts.txt", *program]
+        command = [*emulator_command(arch), "-plugin", f"{count_plugin()},out=counts.txt", *program]
         printed = _run(command, folder, str(path))
         counts = Path(folder) / "counts.txt"
         lines = counts.read_text(encoding="ascii").split() if counts.is_file() else []

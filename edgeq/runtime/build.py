@@ -6,7 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from edgeq.artifact.tools import cross_compiler, run_tool, zig
+from edgeq.artifact.tools import cross_compiler, names_of, run_tool, zig
 from edgeq.cache import cached_file, content_key
 from edgeq.errors import ToolError
 from edgeq.runtime.sources import runtime_root
@@ -83,20 +83,17 @@ def _host_compiler() -> list[str]:
 
 
 def _static_compiler(arch: str) -> list[str]:
-    names = [f"{arch}-linux-gnu-gcc"]
-    if arch == platform.machine():
-        names.append("gcc")
-    for name in names:
+    names = names_of(arch)
+    for name in [f"{names.gnu}-gcc", *(["gcc"] if arch == platform.machine() else [])]:
         found = shutil.which(name)
         if found:
-            return [found]
-    found_zig = zig()
-    if found_zig:
-        return [str(found_zig), "cc", "-target", f"{arch}-linux-musl"]
+            return [found, *names.gnu_flags]
+    if zig():
+        return cross_compiler(arch)
     raise ToolError(
         f"no C compiler for {arch} was found",
         why=f"running {arch} artifacts under an emulator needs one",
-        hint=f"apt-get install gcc-{arch.replace('_', '-')}-linux-gnu, or `pip install ziglang`",
+        hint=f"apt-get install {names.package}, or `pip install ziglang`",
     )
 
 

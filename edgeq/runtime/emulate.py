@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +17,13 @@ from edgeq.runtime.model import Profile
 from edgeq.runtime.runner import RunnerModel
 
 _TIMEOUT = 3600.0
+# QEMU's name of an architecture, and a processor of it that has every feature an artifact may need.
+_QEMU = {
+    "x86_64": ("x86_64", "max"),
+    "aarch64": ("aarch64", "max"),
+    "armv7": ("arm", "max"),
+    "riscv64": ("riscv64", "rv64,v=true,vext_spec=v1.0"),
+}
 
 
 def emulator(arch: str) -> Path:
@@ -24,15 +32,26 @@ def emulator(arch: str) -> Path:
     Raises:
         ToolError: it isn't installed.
     """
-    for name in (f"qemu-{arch}", f"qemu-{arch}-static"):
+    qemu = f"qemu-{_QEMU[arch][0]}"
+    for name in (qemu, f"{qemu}-static"):
         found = shutil.which(name)
         if found:
             return Path(found)
     raise ToolError(
-        f"qemu-{arch} was not found",
+        f"{qemu} was not found",
         why=f"the artifact is for {arch}; this machine needs an emulator to run it",
         hint="apt-get install qemu-user (Debian, Ubuntu), or copy it to such a device and use edgeq-run there",
     )
+
+
+def emulator_command(arch: str) -> list[str]:
+    """The emulator with its processor: one that has everything, or what the environment variable QEMU_CPU says.
+
+    Raises:
+        ToolError: it isn't installed.
+    """
+    command = [str(emulator(arch))]
+    return command if os.environ.get("QEMU_CPU") else [*command, "-cpu", _QEMU[arch][1]]
 
 
 class EmulatedModel(RunnerModel):
@@ -41,7 +60,7 @@ class EmulatedModel(RunnerModel):
     def __init__(self, path: Path) -> None:
         artifact = read(path)
         arch = artifact.target.arch
-        self._command = [str(emulator(arch)), str(runner(arch)), str(path.resolve())]
+        self._command = [*emulator_command(arch), str(runner(arch)), str(path.resolve())]
         super().__init__(artifact)
 
     def call(

@@ -38,6 +38,8 @@ extern "C" {
 /* edgeq_trailer.arch */
 #define EDGEQ_ARCH_X86_64 1u
 #define EDGEQ_ARCH_AARCH64 2u
+#define EDGEQ_ARCH_ARMV7 3u /* 32 bits, hard float ABI */
+#define EDGEQ_ARCH_RISCV64 4u
 
 /* edgeq_trailer.cpu_features when arch is x86_64 */
 #define EDGEQ_X86_AVX2 (UINT64_C(1) << 0)
@@ -55,6 +57,8 @@ extern "C" {
 #define EDGEQ_X86_AVX512VBMI (UINT64_C(1) << 12)
 #define EDGEQ_X86_AVXVNNI (UINT64_C(1) << 13)
 #define EDGEQ_X86_AVX512CD (UINT64_C(1) << 14)
+#define EDGEQ_X86_SSSE3 (UINT64_C(1) << 15)
+#define EDGEQ_X86_SSE41 (UINT64_C(1) << 16)
 
 /* edgeq_trailer.cpu_features when arch is aarch64 (Neon itself is the baseline) */
 #define EDGEQ_ARM_DOTPROD (UINT64_C(1) << 0)
@@ -65,6 +69,13 @@ extern "C" {
 #define EDGEQ_ARM_BF16 (UINT64_C(1) << 5)
 #define EDGEQ_ARM_SVE (UINT64_C(1) << 6)
 #define EDGEQ_ARM_SVE2 (UINT64_C(1) << 7)
+
+/* edgeq_trailer.cpu_features when arch is armv7 */
+#define EDGEQ_ARMV7_NEON (UINT64_C(1) << 0)
+#define EDGEQ_ARMV7_IDIV (UINT64_C(1) << 1)
+
+/* edgeq_trailer.cpu_features when arch is riscv64 (RV64IMAC is the baseline) */
+#define EDGEQ_RISCV_V (UINT64_C(1) << 0)
 
 /* edgeq_image.flags: shorter inputs may be padded with (real) zeros, here and in every program of the artifact. The
  * part of each output that belongs to the given elements is then what a program of just that length gives, bit by bit.

@@ -84,3 +84,27 @@ def by_table_registers(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
         moved = index - _splat(64 * k - 256 if k > 1 else 64, "int8", 16)
         value = tir.intrin("int8x16", "llvm.aarch64.neon.tbx4.v16i8", value, *rows[4 * k : 4 * k + 4], moved)
     return _narrowed(tir.reinterpret("uint8x16", value), wanted)
+
+
+def by_loads(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
+    """Anywhere: one load a lane (a gather where the machine has one)."""
+    wide = f"int32x{lanes_of(index)}"
+    place = tir.cast(wide, index) + tir.broadcast(tir.i32(start), lanes_of(index))
+    return tir.reinterpret(f"uint8x{lanes_of(index)}", tir.tirx.BufferLoad(table, [place]))
+
+
+def by_half_tables(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
+    """32-bit Neon: eight lookups of 32 bytes for each eight lanes."""
+    wanted = lanes_of(index)
+    whole = tir.bind(tir.reinterpret(f"int8x{max(wanted, 8)}", _widened(index, max(wanted, 8))))
+    rows = [tir.bind(tir.reinterpret("int8x8", tir.vload(table, tir.i32(start) + 8 * row, 8))) for row in range(32)]
+    parts = []
+    for first in range(0, lanes_of(whole), 8):
+        part = whole if lanes_of(whole) == 8 else tir.bind(tir.shuffle([whole], range(first, first + 8)))
+        value = tir.intrin("int8x8", "llvm.arm.neon.vtbl4", *rows[:4], part)
+        for k in range(1, 8):
+            moved = part - _splat((32 * k + 128) % 256 - 128, "int8", 8)
+            value = tir.intrin("int8x8", "llvm.arm.neon.vtbx4", value, *rows[4 * k : 4 * k + 4], moved)
+        parts.append(tir.bind(value))
+    joined = parts[0] if len(parts) == 1 else tir.shuffle(parts, range(8 * len(parts)))
+    return _narrowed(tir.reinterpret(f"uint8x{lanes_of(whole)}", joined), wanted)

@@ -1,15 +1,16 @@
-"""aarch64: 128-bit registers of Advanced SIMD (Neon)."""
+"""Arm: 128-bit registers of Advanced SIMD (Neon)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgeq.compiler.isa import lookup
 from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
 from edgeq.compiler.isa.lazy import tir
+from edgeq.compiler.isa.neon_names import AARCH64, NeonNames
 
 
 class Neon(Isa):
@@ -18,6 +19,7 @@ class Neon(Isa):
     lanes = 4
     group_sizes = (2, 1)
     keeps_order = True
+    names: ClassVar[NeonNames] = AARCH64
 
     def join(self, parts: Sequence[Expr]) -> Expr:
         """The parts one after the other."""
@@ -30,27 +32,28 @@ class Neon(Isa):
         return -shift
 
     def shift_right_by(self, acc: Expr, counts: Expr) -> Expr:
-        return tir.intrin("int32x4", "llvm.aarch64.neon.sshl.v4i32", acc, counts)
+        return tir.intrin("int32x4", f"{self.names.shift}.v4i32", acc, counts)
 
     def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
-        return self.join([tir.intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", register) for register in group])
+        return self.join([tir.intrin("int16x4", f"{self.names.narrow}.v4i16", register) for register in group])
 
     def multiply_high16(self, a: Expr, m: Expr) -> Expr:
         lanes = lanes_of(a)
-        return tir.intrin(f"int16x{lanes}", f"llvm.aarch64.neon.sqrdmulh.v{lanes}i16", a, m)
+        return tir.intrin(f"int16x{lanes}", f"{self.names.multiply_high}.v{lanes}i16", a, m)
 
     def saturate8(self, value: Expr, unsigned: bool) -> Expr:
         lanes = lanes_of(value)
         if lanes == 4:
             value = self.join([value, value])  # sqxtn takes eight lanes
-        narrow = tir.intrin("int8x8", f"llvm.aarch64.neon.{'sqxtun' if unsigned else 'sqxtn'}.v8i8", value)
+        name = self.names.narrow_unsigned if unsigned else self.names.narrow
+        narrow = tir.intrin("int8x8", f"{name}.v8i8", value)
         if lanes == 4:
             narrow = tir.shuffle([tir.bind(narrow)], range(4))
         return tir.reinterpret(f"uint8x{lanes}", narrow) if unsigned else narrow
 
     def multiply_long16(self, a: Expr, b: Expr) -> Expr:
         """s16x4 · s16x4 -> s32x4."""
-        return tir.intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", a, b)
+        return self.names.multiply16(a, b)
 
     def dot_pairs(self, a: Expr, b: Expr) -> Expr:
         low, high = (self.multiply_long16(x, y) for x, y in zip(self.split(a, 2), self.split(b, 2), strict=True))
@@ -83,9 +86,9 @@ class Neon(Isa):
         multiplier, counts = load(0, 4), tir.reinterpret("int64x4", load(1, 8))
         halves = []
         for x, m, s in zip(self.split(acc, 2), self.split(multiplier, 2), self.split(counts, 2), strict=True):
-            product = tir.intrin("int64x2", "llvm.aarch64.neon.smull.v2i64", x, m)
-            rounded = tir.intrin("int64x2", "llvm.aarch64.neon.srshl.v2i64", product, s)
-            halves.append(tir.intrin("int32x2", "llvm.aarch64.neon.sqxtn.v2i32", rounded))
+            product = tir.intrin("int64x2", f"{self.names.long_multiply}.v2i64", x, m)
+            rounded = tir.intrin("int64x2", f"{self.names.round_shift}.v2i64", product, s)
+            halves.append(tir.intrin("int32x2", f"{self.names.narrow}.v2i32", rounded))
         return self.join(halves)
 
     def add_zero_point(self, value: Expr, zero_point: int) -> Expr:

@@ -1,4 +1,4 @@
-"""Inner products of aarch64. Costs are instructions, which is what can be counted without the hardware."""
+"""Inner products of Neon. Costs are instructions, which is what can be counted without the hardware."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 from edgeq.compiler.isa import narrow
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
+from edgeq.compiler.isa.neon_names import AARCH64, NeonNames
 from edgeq.compiler.isa.products import Product, Run
 
 LOOP = 3.0  # address, counter, branch
-_SMULL8 = "llvm.aarch64.neon.smull.v8i16"
-_SADDLP = "llvm.aarch64.neon.saddlp.v4i32.v8i16"
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,12 @@ class ChunkProduct(Product):
     Attributes:
         chunk: groups of one load and of one pass of the loop.
         row_register: what a loaded row is seen as.
+        names: of the architecture's instructions.
     """
 
     chunk: int = 4
     row_register: str = "int8x16"
+    names: NeonNames = AARCH64
 
     def tile_cost(self, rows: int, vectors: int) -> float:
         # Two registers are narrowed together in ten instructions, a single one takes nine.
@@ -101,7 +102,12 @@ class PairLane(ChunkProduct):
 
     Weights of a register lie as a pair of k for each of four columns, then the next pair. With a `lowest_weight` of
     −128 each product is widened by itself: one instruction more.
+
+    Attributes:
+        spare: registers for products and widened operands.
     """
+
+    spare: int = 8
 
     @property
     def unit(self) -> int:
@@ -112,7 +118,7 @@ class PairLane(ChunkProduct):
         return (4, 2)
 
     def fits(self, rows: int, vectors: int) -> bool:
-        return rows * vectors + rows + vectors <= self.registers - 8
+        return rows * vectors + rows + vectors <= self.registers - self.spare
 
     def step_cost(self, rows: int, vectors: int) -> float:
         return (3 if self.lowest_weight > -128 else 4) * rows * vectors + 2.25 * rows + vectors + LOOP / 4
@@ -123,11 +129,11 @@ class PairLane(ChunkProduct):
             repeated = self.repeated(x, lane)
             for vector, own in enumerate(weights):
                 place = row * run.vectors + vector
-                parts = [tir.intrin("int16x8", _SMULL8, pair, w) for pair, w in zip(repeated, own, strict=True)]
+                parts = [self.names.multiply8(pair, w) for pair, w in zip(repeated, own, strict=True)]
                 if self.lowest_weight > -128:
                     parts = [parts[0] + parts[1]]
                 for part in parts:
-                    run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, part))
+                    run.store(place, self.names.add_pairs(run.load(place), part))
 
     def halves(self, run: Run, group: Any, lane: int, vector: int) -> list[Expr]:
         """Four columns' weights of a group: the first pair of k, the second."""
@@ -178,10 +184,10 @@ class BoundedPairs(PairLane):
                     total = None
                     for pairs, halves in zip(repeated, own, strict=True):
                         for pair, w in zip(pairs, halves, strict=True):
-                            product = tir.intrin("int16x8", _SMULL8, pair, w)
+                            product = self.names.multiply8(pair, w)
                             total = product if total is None else total + product
                     place = row * run.vectors + vector
-                    run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, total))
+                    run.store(place, self.names.add_pairs(run.load(place), total))
 
 
 @dataclass(frozen=True)
@@ -210,11 +216,11 @@ class ColumnSums(ChunkProduct):
                 w = tir.bind(tir.vload(run.w, start, 16))
                 for row, x in enumerate(rows):
                     low, high = (
-                        tir.intrin("int16x8", _SMULL8, *(tir.shuffle([v], range(at, at + 8)) for v in (x, w)))
+                        self.names.multiply8(*(tir.shuffle([v], range(at, at + 8)) for v in (x, w)))
                         for at in (0, 8)
                     )
                     place = (row * run.vectors + vector) * 4 + column
-                    run.store(place, run.load(place) + tir.intrin("int32x4", _SADDLP, low + high))
+                    run.store(place, self.names.add_pairs(run.load(place), low + high))
 
     def collect(self, accumulators: Sequence[Expr]) -> Expr:
         a, b, c, d = accumulators
@@ -241,5 +247,4 @@ class WideLane(ChunkProduct):
             repeated = tir.shuffle([x], [lane] * 4)
             for vector, w in enumerate(weights):
                 place = row * run.vectors + vector
-                product = tir.intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", w, repeated)
-                run.store(place, run.load(place) + product)
+                run.store(place, run.load(place) + self.names.multiply16(w, repeated))

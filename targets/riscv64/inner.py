@@ -1,0 +1,13 @@
+"""Inner products of RV64IMAC: scalars, four to a register of the plan."""
+
+from __future__ import annotations
+
+from edgeq.compiler.isa.portable import Portable
+from edgeq.compiler.isa.portable_products import SplatProduct
+from edgeq.compiler.isa.products import Product
+
+ISA = Portable()
+
+PRODUCTS: dict[str, tuple[Product, ...]] = {
+    dtype: (SplatProduct(dtype, group=1, lanes=4, registers=26, parts=4),) for dtype in ("s8", "u8", "s16")
+}
