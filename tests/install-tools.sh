@@ -6,6 +6,8 @@ need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need qemu-aarch64 qemu-user
 need cmake cmake
 need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+need arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
+need riscv64-linux-gnu-gcc gcc-riscv64-linux-gnu
 need c++ g++
 browser=""
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || browser="chromium"

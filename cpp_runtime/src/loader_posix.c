@@ -209,7 +209,7 @@ static edgeq_status map_all(edgeq_model *model, const artifact *file) {
 static edgeq_status check_entries(char *detail, const artifact *file, const edgeq_image *images, uintptr_t base) {
   for (uint32_t index = 0; index < images->variant_count * images->program_count; index++) {
     const uint64_t vaddr = edgeq_entry_of(&images[index]) - base;
-    const Elf64_Phdr *code = segment_of(file, vaddr, 1);
+    const elf_segment *code = segment_of(file, vaddr, 1);
     if (code == NULL || !(code->p_flags & PF_X) || (index == 0 && vaddr != file->trailer.entry_vaddr)) {
       return edgeq_fail(detail, EDGEQ_ERROR_FORMAT, "the entry point of program %u is wrong", (unsigned)index);
     }

@@ -15,7 +15,7 @@ _ADD = 1 << 23
 
 
 def _leaves(word: int) -> bool:
-    """Whether execution never goes on behind this instruction: b, bx, pop {…, pc}, ldr pc, mov pc, all unconditional."""
+    """Whether nothing runs from this instruction into the next: an unconditional b, bx, pop {…, pc}, ldr pc, mov pc."""
     if word >> 28 != _ALWAYS:
         return False
     return (

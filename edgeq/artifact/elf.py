@@ -12,6 +12,8 @@ PT_LOAD, PT_DYNAMIC = 1, 2
 PF_X, PF_W, PF_R = 1, 2, 4
 MACHINES = {"x86_64": 62, "aarch64": 183, "armv7": 40, "riscv64": 243}
 
+NARROW = ("armv7",)  # architectures of 32 bits
+
 _MODEL = 1  # number of the symbol `edgeq_model`
 
 # What makes `symbol - place` at link time: (relocation type, whether it is about the place in the image instead of the
@@ -94,7 +96,7 @@ def image_object(arch: str, image: bytes | bytearray, entries: Mapping[int, str]
     Written here rather than by an assembler, so that weights of any size cost no process and no copy in a compiler's
     cache.
     """
-    width = _WIDTHS[1 if arch == "armv7" else 2]
+    width = _WIDTHS[1 if arch in NARROW else 2]
     names = b"\0.rodata.edgeq\0.rela.rodata.edgeq\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack\0"
     hidden, global_object, global_any = 2, 0x11, 0x10
     symbols = b"\0edgeq_model\0"

@@ -52,7 +52,9 @@ _X86_FLOAT = re.compile(r"f\w+|wait|v?(?:ld|st)mxcsr|emms|pf\w+|pi2f\w+|v?cvt\w+
 
 _ARM_MOVES = {"fmov", "fcsel"}
 _ARM_FLOAT = re.compile(r"f\w+|bf(?!i$|m$|c$|xil$)\w+|\w*cvt\w*")
-_ARMV7_FLOAT = re.compile(r"(?!vmov\b|vldr\b|vstr\b|vpush\b|vpop\b)\w+(?:\.\w+)*\.(?:b?f16|f32|f64)(?:\.\w+)*|vcvt\w*.*")
+_ARMV7_FLOAT = re.compile(
+    r"(?!vmov\b|vldr\b|vstr\b|vpush\b|vpop\b)\w+(?:\.\w+)*\.(?:b?f16|f32|f64)(?:\.\w+)*|vcvt\w*.*"
+)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,10 @@ def write_variants(variants: Sequence[Variant], objects: Sequence[Path], path: s
     """
     path = Path(path)
     packed = pack_images(variants)
-    helper = _memory_object(variants[0].target.arch)
+    helpers = _helper_objects(variants[0].target.arch)
     try:
         with tempfile.TemporaryDirectory(prefix="edgeq-link-") as folder:
-            linked = _link(Path(folder), packed, [*objects, helper], variants)
+            linked = _link(Path(folder), packed, [*objects, *helpers], variants)
         data, sizes = _with_trailer(linked, packed, variants)
         replace_file(path, data)
     except OSError as error:
@@ -90,16 +90,19 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
         raise
 
 
-def _memory_object(arch: str) -> Path:
-    """The object with memcpy and its family for `arch`, built once per content."""
-    source = runtime_root() / "artifact" / "memory.c"
-    compiler = object_compiler(arch)
-    key = content_key([source.read_bytes(), arch, *compiler[1:], *_MEM_FLAGS])
+def _helper_objects(arch: str) -> list[Path]:
+    """What compilers call without being asked: memcpy and its family, and on 32 bits long division. Built once."""
+    folder, compiler = runtime_root() / "artifact", object_compiler(arch)
+    sources = [folder / "memory.c", *([folder / "division.c"] if arch in elf_file.NARROW else [])]
+    objects = []
+    for source in sources:
+        key = content_key([source.read_bytes(), arch, *compiler[1:], *_MEM_FLAGS])
 
-    def build(made: Path) -> None:
-        run_tool([*compiler, *_MEM_FLAGS, "-c", source, "-o", made], "compiling the artifact's memory functions")
+        def build(made: Path, source: Path = source) -> None:
+            run_tool([*compiler, *_MEM_FLAGS, "-c", source, "-o", made], f"compiling the artifact's {source.name}")
 
-    return cached_file("artifact", f"mem-{arch}.o", key, build)
+        objects.append(cached_file("artifact", f"{source.stem}-{arch}.o", key, build))
+    return objects
 
 
 def _entries(variants: Sequence[Variant]) -> dict[int, str]:

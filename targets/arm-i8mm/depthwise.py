@@ -1,4 +1,4 @@
-"""Depthwise products of Armv8.6-A, as with dot products alone: four interleaved bytes a lane with sdot, s16 by smlal."""
+"""Depthwise products of Armv8.6-A, as with dot products alone: sdot on four interleaved bytes a lane, s16 by smlal."""
 
 from edgeq.compiler.kernels.depthwise_products import Interleaved, Widening
 

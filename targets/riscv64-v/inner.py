@@ -1,4 +1,4 @@
-"""Inner products of RISC-V vectors: vwmacc of s16 in groups of two registers, lengths set, so that wider registers do."""
+"""Inner products of RISC-V vectors: vwmacc of s16 in groups of two registers (part of one where they are wider)."""
 
 from __future__ import annotations
 

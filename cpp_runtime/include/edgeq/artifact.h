@@ -38,7 +38,7 @@ extern "C" {
 /* edgeq_trailer.arch */
 #define EDGEQ_ARCH_X86_64 1u
 #define EDGEQ_ARCH_AARCH64 2u
-#define EDGEQ_ARCH_ARMV7 3u /* 32 bits, hard float ABI */
+#define EDGEQ_ARCH_ARMV7 3u
 #define EDGEQ_ARCH_RISCV64 4u
 
 /* edgeq_trailer.cpu_features when arch is x86_64 */

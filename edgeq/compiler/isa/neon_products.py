@@ -216,8 +216,7 @@ class ColumnSums(ChunkProduct):
                 w = tir.bind(tir.vload(run.w, start, 16))
                 for row, x in enumerate(rows):
                     low, high = (
-                        self.names.multiply8(*(tir.shuffle([v], range(at, at + 8)) for v in (x, w)))
-                        for at in (0, 8)
+                        self.names.multiply8(*(tir.shuffle([v], range(at, at + 8)) for v in (x, w))) for at in (0, 8)
                     )
                     place = (row * run.vectors + vector) * 4 + column
                     run.store(place, self.names.add_pairs(run.load(place), low + high))

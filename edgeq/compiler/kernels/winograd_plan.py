@@ -164,6 +164,8 @@ def make_plan(m: int, x: Image, y: Image, product: Product, tasks: int, stored: 
     block_h, block_w = choose_blocks(tiles_h, tiles_w, transform.positions * x.c * 2)
     registers = math.ceil(y.c / product.lanes)
     vectors = min(registers, max(1, 16 // product.lanes), product.widest) if product.lanes < 8 else min(registers, 2)
+    while not product.fits(1, vectors):
+        vectors -= 1
     groups = math.ceil(x.c / product.group)
     chunk = groups
     if not stored:
