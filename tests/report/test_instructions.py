@@ -56,12 +56,12 @@ def test_emulator_without_plugins(artifact: Path, monkeypatch: pytest.MonkeyPatc
     fake = tmp_path / "qemu"
     fake.write_text("#!/bin/sh\necho \"qemu: unknown option 'plugin'\" >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(instructions, "emulator", lambda arch: fake)
+    monkeypatch.setattr(instructions, "emulator_command", lambda arch: [str(fake)])
     with pytest.raises(ToolError, match="takes no counting plugin"):
         count_instructions(artifact)
 
 
 def test_emulator_that_counts_nothing(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instructions, "emulator", lambda arch: shutil.which("true"))
+    monkeypatch.setattr(instructions, "emulator_command", lambda arch: [str(shutil.which("true"))])
     with pytest.raises(RunError, match="0 counts for"):
         count_instructions(artifact)
