@@ -78,7 +78,7 @@ def quantized(graph: IntegerGraph, x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--targets", nargs="+", default=["x86-avx2", "x86-vnni", "arm", "arm-dotprod"])
+    parser.add_argument("--targets", nargs="+", default=["x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod"])
     parser.add_argument("--samples", type=int, default=32, help="calibration samples")
     parser.add_argument("--few", type=int, default=16, help="samples for slow executors")
     parser.add_argument("--oracle", type=int, default=64, help="samples for ONNX Runtime; 0: all")

@@ -32,7 +32,7 @@ def compile_once(model: Path, calib: Path, target: str, folder: Path) -> tuple[f
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], models=["mobilenet_v2_100_imagenet_deq"])
-    parser.add_argument("--targets", nargs="+", default=["host", "arm"])
+    parser.add_argument("--targets", nargs="+", default=["host", "arm-neon"])
     args = parser.parse_args()
     zoo = Zoo(args.zoo)
     rows = []

@@ -28,7 +28,7 @@ MODELS = (
 )
 # Million instructions of LiteRT 2.3 on a core without and with dot products.
 LITERT = {
-    "arm": dict(zip(MODELS, (4.33, 1.95, 3.62, 0.100, 114.6), strict=True)),
+    "arm-neon": dict(zip(MODELS, (4.33, 1.95, 3.62, 0.100, 114.6), strict=True)),
     "arm-dotprod": dict(zip(MODELS, (1.50, 0.717, 1.93, 0.051, 50.1), strict=True)),
 }
 
@@ -54,7 +54,7 @@ def measure(graph: Path, name: str, target: str, folder: Path) -> dict[str, Any]
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], models=MODELS)
-    parser.add_argument("--targets", nargs="+", default=["arm", "arm-dotprod"])
+    parser.add_argument("--targets", nargs="+", default=["arm-neon", "arm-dotprod"])
     parser.add_argument("--samples", type=int, default=32, help="calibration samples")
     args = parser.parse_args()
     zoo = Zoo(args.zoo)

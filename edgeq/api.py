@@ -105,33 +105,34 @@ def compile(
     """
     from edgeq import artifact
     from edgeq.artifact.float_free import require as require_float_free
-    from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
+    from edgeq.compiler import CompileOptions, KernelBuilder, ProgramSource, compile_model, load_variants
     from edgeq.files import atomic_path
 
     clock = _Clock()
-    wanted = load_target(target)
+    wanted = load_variants(target)
     path = _output_path(model, output)
     with KernelBuilder() as builder:
-        if not _has_kernels(wanted):
+        if not all(map(_has_kernels, wanted)):
             # Code generators take seconds to start: let them do so while the model is calibrated.
             builder.start()
         graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
         with clock.stage("build"):
             manifest = _manifest(graph, model, quantized)
-            options = CompileOptions(max_threads, golden, manifest, progress)
-            compiled = compile_graph(graph, wanted, options, builder)
+            options = CompileOptions(max_threads, manifest=manifest, progress=progress)
+            compiled = compile_model([ProgramSource(graph, golden)], wanted, options, builder)
     with atomic_path(path) as scratch:
         with clock.stage("link"):
-            sizes = artifact.write(compiled.image, compiled.objects, compiled.arch, scratch)
+            sizes = artifact.write_variants(compiled.variants, compiled.objects, scratch)
         with clock.stage("check"):
             code = require_float_free(scratch)
             checked = _self_check(scratch, wanted, progress)
     from edgeq.evaluate.describe import compile_report
 
-    report = compile_report(graph, compiled, sizes)
+    report = compile_report(graph, compiled.first, sizes)
     report["checked"] = checked
     report["float_free_instructions"] = code.instructions
-    return CompileResult(path, wanted.name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
+    name = wanted[0].name if len(wanted) == 1 else target
+    return CompileResult(path, name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
 
 
 def quantize(
@@ -350,12 +351,13 @@ def _has_kernels(target: Target) -> bool:
     return any(cache_dir("kernels", target.name).iterdir())
 
 
-def _self_check(path: Path, target: Target, progress: Progress | None) -> str:
-    """Run the artifact's golden vectors. Returns how: "native", "emulated" or "no"."""
+def _self_check(path: Path, variants: Sequence[Target], progress: Progress | None) -> str:
+    """Run the artifact's golden vectors in all that can run here. Returns how: "native", "emulated" or "no"."""
     import shutil
 
     from edgeq import runtime
 
+    target = variants[-1]
     emulator = target.spec.toolchain.emulator
     native = target.runs_here()
     if not native and not (emulator and shutil.which(emulator)):

@@ -28,19 +28,32 @@ def targets() -> list[dict[str, Any]]:
     runs_here is "yes", "emulated" (its emulator is installed) or the way to get there; resolves_to is the real target
     behind an alias such as `host`, else None.
     """
-    from edgeq.compiler.target import list_targets, load_target
+    from edgeq.compiler.target import list_targets, load_variants
 
     rows: list[dict[str, Any]] = []
     for name in list_targets():
         row: dict[str, Any] = {"name": name, "resolves_to": None}
         try:
-            target = load_target(name)
+            variants = load_variants(name)
+            target = variants[-1]  # what every variant's processor has
         except EdgeqError as error:
             rows.append(
                 {**row, "description": error.what, "arch": "–", "cpu_features": [], "runs_here": f"no: {error.why}"}
             )
             continue
         spec = target.spec
+        if len(variants) > 1:
+            names = ", ".join(variant.name for variant in variants)
+            rows.append(
+                {
+                    **row,
+                    "description": f"one artifact for all of {names}: the best that the processor has runs",
+                    "arch": spec.arch,
+                    "cpu_features": list(spec.cpu_features),
+                    "runs_here": _where_it_runs(target),
+                }
+            )
+            continue
         alias = target.name != name
         rows.append(
             {

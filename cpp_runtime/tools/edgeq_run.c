@@ -25,6 +25,8 @@ static const char USAGE[] =
     "      --profile              print the time of every step\n"
     "      --times FILE.npy       write nanoseconds: [runs] of --repeat, or [runs, steps] of --profile\n"
     "      --verify               run the golden vectors inside the artifact\n"
+    "      --program N            take program N (default: the one for the inputs' shapes, which may be padded)\n"
+    "      --variant N            take variant N (default: the best that this CPU can run)\n"
     "      --info                 print what the artifact is\n"
     "      --version              print the runtime's version\n";
 
@@ -38,12 +40,15 @@ typedef struct options {
   file_option inputs[MAX_FILES], outputs[MAX_FILES];
   size_t input_count, output_count;
   long threads, repeat;
+  long program, variant; /* -1: by the inputs, by the CPU */
   int profile, verify, info;
   int dequantize; /* -1: as the inputs are */
 } options;
 
 typedef struct session {
-  edgeq_model model;
+  edgeq_model loaded; /* or one variant of it */
+  edgeq_model model;  /* the program that runs */
+  edgeq_model file;   /* owns the mapping */
   edgeq_context context;
   edgeq_pool *pool;
   void *memory;
@@ -73,11 +78,11 @@ static void add_file(file_option *files, size_t *count, char *text) {
   files[(*count)++] = split(text);
 }
 
-static long number(const char *option, const char *text, long most) {
+static long number(const char *option, const char *text, long least, long most) {
   char *end;
   const long value = strtol(text, &end, 10);
-  if (end == text || *end != '\0' || value < 1 || value > most) {
-    stop("%s needs a number from 1 to %ld, not %s", option, most, text);
+  if (end == text || *end != '\0' || value < least || value > most) {
+    stop("%s needs a number from %ld to %ld, not %s", option, least, most, text);
   }
   return value;
 }
@@ -88,6 +93,8 @@ static options parse_options(int argc, char **argv) {
       {"output", required_argument, NULL, 'o'},
       {"threads", required_argument, NULL, 't'},
       {"repeat", required_argument, NULL, 'r'},
+      {"program", required_argument, NULL, 'P'},
+      {"variant", required_argument, NULL, 'A'},
       {"profile", no_argument, NULL, 'p'},
       {"times", required_argument, NULL, 'T'},
       {"verify", no_argument, NULL, 'v'},
@@ -98,7 +105,7 @@ static options parse_options(int argc, char **argv) {
       {"version", no_argument, NULL, 'V'},
       {NULL, 0, NULL, 0},
   };
-  options chosen = {.threads = 1, .dequantize = -1};
+  options chosen = {.threads = 1, .dequantize = -1, .program = -1, .variant = -1};
   for (int letter; (letter = getopt_long(argc, argv, "i:o:h", known, NULL)) != -1;) {
     switch (letter) {
     case 'i':
@@ -108,10 +115,16 @@ static options parse_options(int argc, char **argv) {
       add_file(chosen.outputs, &chosen.output_count, optarg);
       break;
     case 't':
-      chosen.threads = number("--threads", optarg, EDGEQ_MAX_THREADS);
+      chosen.threads = number("--threads", optarg, 1, EDGEQ_MAX_THREADS);
       break;
     case 'r':
-      chosen.repeat = number("--repeat", optarg, 1000000);
+      chosen.repeat = number("--repeat", optarg, 1, 1000000);
+      break;
+    case 'P':
+      chosen.program = number("--program", optarg, 0, EDGEQ_MAX_PROGRAMS - 1);
+      break;
+    case 'A':
+      chosen.variant = number("--variant", optarg, 0, EDGEQ_MAX_VARIANTS - 1);
       break;
     case 'p':
       chosen.profile = 1;
@@ -388,15 +401,75 @@ static void measure(session *s, const options *chosen) {
 
 static void open_session(session *s, const options *chosen) {
   memset(s, 0, sizeof *s);
-  check(edgeq_model_load(&s->model, chosen->model, NULL), chosen->model, s->model.detail);
+  check(edgeq_model_load(&s->file, chosen->model, NULL), chosen->model, s->file.detail);
+  const uint32_t variant = chosen->variant >= 0 ? (uint32_t)chosen->variant : s->file.variant;
+  check(edgeq_variant(&s->loaded, &s->file, variant), "--variant", s->loaded.detail);
+  const uint32_t program = chosen->program >= 0 ? (uint32_t)chosen->program : 0;
+  check(edgeq_program(&s->model, &s->loaded, program), "--program", "");
   if (chosen->threads > 1) {
     check(edgeq_pool_create(&s->pool, (uint32_t)chosen->threads), "threads", "");
   }
+}
+
+/* A context for the program, in memory of its own. */
+static void prepare(session *s, const options *chosen) {
   const size_t size = edgeq_arena_size(&s->model);
+  free(s->memory);
   if (posix_memalign(&s->memory, EDGEQ_ALIGNMENT, size) != 0) {
     stop("no memory for an arena of %zu bytes", size);
   }
   check(edgeq_context_init(&s->context, &s->model, s->memory, size, s->pool), chosen->model, s->context.detail);
+}
+
+/* Golden vectors of every program and variant, but those that options leave out or that this CPU can't run. */
+static void verify_all(session *s, const options *chosen) {
+  const edgeq_model first = s->model;
+  uint32_t total = 0;
+  edgeq_model variant;
+  for (uint32_t index = 0; index < edgeq_variant_count(&s->file); index++) {
+    const int wanted = chosen->variant < 0 || (uint32_t)chosen->variant == index;
+    const edgeq_status status = edgeq_variant(&variant, &s->file, index);
+    if (wanted && status == EDGEQ_ERROR_CPU) {
+      fprintf(stderr, "edgeq-run: variant %" PRIu32 " is not run: %s\n", index, variant.detail);
+    }
+    for (uint32_t program = 0; wanted && status == EDGEQ_OK && program < edgeq_program_count(&variant); program++) {
+      uint32_t vectors = 0;
+      if (chosen->program >= 0 && (uint32_t)chosen->program != program) {
+        continue;
+      }
+      check(edgeq_program(&s->model, &variant, program), chosen->model, "");
+      prepare(s, chosen);
+      check(edgeq_verify(&s->context, &vectors), chosen->model, s->context.detail);
+      total += vectors;
+    }
+  }
+  printf("%" PRIu32 " golden vectors, every output value the same\n", total);
+  s->model = first;
+}
+
+static void run_files(session *s, const options *chosen) {
+  array *inputs = read_inputs(&s->model, chosen);
+  length_map lengths = {0, 0};
+  if (chosen->program < 0 && chosen->input_count != 0 && edgeq_program_count(&s->model) > 1) {
+    check(edgeq_program(&s->model, &s->loaded, program_for_inputs(&s->loaded, inputs)), chosen->model, "");
+    pad_inputs(&s->model, inputs, &lengths);
+  }
+  prepare(s, chosen);
+  array_list outputs = run_inputs(s, chosen, inputs);
+  cut_outputs(&s->model, &outputs, &lengths);
+  write_outputs(chosen, &outputs);
+  for (size_t index = 0; index < outputs.count && chosen->output_count == 0; index++) {
+    print_array(&outputs.items[index]);
+  }
+  measure(s, chosen);
+  for (size_t index = 0; index < outputs.count; index++) {
+    free(outputs.items[index].data);
+  }
+  free(outputs.items);
+  for (uint32_t index = 0; index < edgeq_input_count(&s->model); index++) {
+    free(inputs[index].data);
+  }
+  free(inputs);
 }
 
 int main(int argc, char **argv) {
@@ -404,32 +477,16 @@ int main(int argc, char **argv) {
   session s;
   open_session(&s, &chosen);
   if (chosen.info) {
-    print_info(&s.model);
+    print_info(chosen.program >= 0 ? &s.model : &s.loaded);
   }
   if (chosen.verify) {
-    uint32_t vectors = 0;
-    check(edgeq_verify(&s.context, &vectors), chosen.model, s.context.detail);
-    printf("%" PRIu32 " golden vectors, every output value the same\n", vectors);
+    verify_all(&s, &chosen);
   }
   if (chosen.input_count != 0 || chosen.repeat != 0 || chosen.profile || !(chosen.info || chosen.verify)) {
-    array *inputs = read_inputs(&s.model, &chosen);
-    array_list outputs = run_inputs(&s, &chosen, inputs);
-    write_outputs(&chosen, &outputs);
-    for (size_t index = 0; index < outputs.count && chosen.output_count == 0; index++) {
-      print_array(&outputs.items[index]);
-    }
-    measure(&s, &chosen);
-    for (size_t index = 0; index < outputs.count; index++) {
-      free(outputs.items[index].data);
-    }
-    free(outputs.items);
-    for (uint32_t index = 0; index < edgeq_input_count(&s.model); index++) {
-      free(inputs[index].data);
-    }
-    free(inputs);
+    run_files(&s, &chosen);
   }
   edgeq_pool_free(s.pool);
-  edgeq_model_free(&s.model);
+  edgeq_model_free(&s.file);
   free(s.memory);
   return 0;
 }

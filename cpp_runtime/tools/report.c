@@ -14,6 +14,24 @@ static void print_tensor(const char *role, const edgeq_tensor_info *info) {
          info->layout[0] != '\0' ? ", " : "", info->layout);
 }
 
+/* The inputs' shapes of each program, where there are several. */
+static void print_programs(const edgeq_model *model) {
+  edgeq_model program;
+  for (uint32_t index = 0; edgeq_program_count(model) > 1 && edgeq_program(&program, model, index) == EDGEQ_OK;
+       index++) {
+    edgeq_tensor_info info;
+    printf("program %" PRIu32 ", arena %zu bytes:", index, edgeq_arena_size(&program));
+    for (uint32_t input = 0; edgeq_input_info(&program, input, &info) == EDGEQ_OK; input++) {
+      printf(" %s[", info.name);
+      for (uint32_t axis = 0; axis < info.rank; axis++) {
+        printf("%s%" PRId64, axis != 0 ? ", " : "", info.shape[axis]);
+      }
+      printf("]");
+    }
+    puts("");
+  }
+}
+
 void print_info(const edgeq_model *model) {
   edgeq_tensor_info info;
   for (uint32_t index = 0; edgeq_input_info(model, index, &info) == EDGEQ_OK; index++) {
@@ -32,6 +50,10 @@ void print_info(const edgeq_model *model) {
   printf("weights %" PRIu64 " bytes\n", model->image->weights_size);
   printf("code    %" PRIu64 " bytes\n", model->code_size);
   printf("golden  %" PRIu32 " vectors\n", model->image->golden_count);
+  printf("variant %" PRIu32 " of %" PRIu32 ", program %" PRIu32 " of %" PRIu32 "%s\n", model->variant,
+         edgeq_variant_count(model), model->image->index % edgeq_program_count(model), edgeq_program_count(model),
+         edgeq_pads(model) ? ", shorter inputs are padded" : "");
+  print_programs(model);
 }
 
 static int compare_times(const void *a, const void *b) {

@@ -54,4 +54,21 @@ void print_profile(const edgeq_model *model, const uint64_t *step_ns, size_t rep
 void print_times(uint64_t *times, size_t count);
 void print_array(const array *item);
 
+/* ---- lengths.c: several programs, and inputs that are shorter than the one that takes them */
+
+/* The one length that was padded, of axes that differ between programs; size 0: none was. */
+typedef struct length_map {
+  int64_t size;  /* in the program */
+  int64_t given; /* of the caller's arrays */
+} length_map;
+
+/* The program for these inputs, one array for each; ends the process if there is none. */
+uint32_t program_for_inputs(const edgeq_model *model, const array *inputs);
+
+/* Pads what is shorter than `program` takes with what stands for the real zero. */
+void pad_inputs(const edgeq_model *program, array *inputs, length_map *lengths);
+
+/* Cuts the outputs back to the length of the inputs. */
+void cut_outputs(const edgeq_model *program, array_list *outputs, const length_map *lengths);
+
 #endif

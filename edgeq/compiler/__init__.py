@@ -7,9 +7,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeq.compiler.build import KernelBuilder
     from edgeq.compiler.pipeline import Compiled, CompileOptions, compile_graph
-    from edgeq.compiler.target import Target, list_targets, load_target
+    from edgeq.compiler.target import Target, list_targets, load_target, load_variants
+    from edgeq.compiler.variants import CompiledModel, ProgramSource, compile_model
 
-__all__ = ["CompileOptions", "Compiled", "KernelBuilder", "Target", "compile_graph", "list_targets", "load_target"]
+__all__ = [
+    "CompileOptions",
+    "Compiled",
+    "CompiledModel",
+    "KernelBuilder",
+    "ProgramSource",
+    "Target",
+    "compile_graph",
+    "compile_model",
+    "list_targets",
+    "load_target",
+    "load_variants",
+]
 
 _HOMES = {
     "KernelBuilder": "build",
@@ -19,6 +32,10 @@ _HOMES = {
     "Target": "target",
     "list_targets": "target",
     "load_target": "target",
+    "load_variants": "target",
+    "CompiledModel": "variants",
+    "ProgramSource": "variants",
+    "compile_model": "variants",
 }
 
 

@@ -17,8 +17,9 @@ from edgeq.compiler.entry import entry_source
 from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.plan import Plan, plan_memory
-from edgeq.compiler.program import ALIGNMENT, Bound, Program, Step, Tensor
+from edgeq.compiler.program import Bound, Program, Step, Tensor
 from edgeq.compiler.target import Target
+from edgeq.compiler.weights import WeightPool
 from edgeq.integer import prove, reference
 from edgeq.integer.graph import IntegerGraph
 
@@ -43,6 +44,8 @@ class CompileOptions:
         max_threads: slots of scratch memory in the arena; more threads than that can't run one model at once.
         golden_inputs: integer input sets ({input name: array}) whose outputs go into the artifact for self-checks;
             empty: one seeded random set.
+        golden: vectors whose outputs are known already, instead of `golden_inputs`.
+        entry: symbol of the program's `edgeq_step_fn`.
         manifest: entries of the caller for the artifact's manifest (source, policy, calibration ...).
         progress: called with (stage, done, total).
         weights: how dense layers store weights of 4 bits and less: `fast`: a byte each; `small`: packed, expanded while
@@ -54,6 +57,8 @@ class CompileOptions:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[[str, int, int], None] | None = None
     weights: Storage = "auto"
+    golden: Sequence[Golden] = ()
+    entry: str = "edgeq_step"
 
 
 @dataclass
@@ -94,6 +99,7 @@ def compile_graph(
     target: Target,
     options: CompileOptions | None = None,
     builder: KernelBuilder | None = None,
+    pool: WeightPool | None = None,
 ) -> Compiled:
     """Compiles an integer graph for one target.
 
@@ -101,6 +107,7 @@ def compile_graph(
         graph: integer graph; its overflow proofs are evaluated here.
         target: from `load_target`.
         builder: a pool that is already warm; a fresh one is made otherwise.
+        pool: constants of an artifact's other programs, to share; the image's `weights` hold all that is in it by then.
 
     Raises:
         CompileError: a proof fails, an op has no kernel, or code generation fails; names the layer.
@@ -111,33 +118,23 @@ def compile_graph(
     program = lower(graph, target, options.max_threads, options.weights)
     plan = plan_memory(program)
     objects = _build_kernels(program, target, options, builder)
-    weights, offsets = pack_weights(program)
+    pool = pool or WeightPool(program.alignment)
+    offsets = pool.add(program.constants)
     if not target.bare_metal:
-        objects.append(_build_entry(entry_source(program, plan, offsets, target), target))
+        objects.append(_build_entry(entry_source(program, plan, offsets, target, options.entry), target))
     layers = [_layer(step, program, target) for step in program.steps]
     image = ModelImage(
         steps=[StepInfo(x["name"], "+".join(x["ops"]), x["tasks"], x["macs"], x["bytes"]) for x in layers],
         inputs=[_tensor(t, plan) for t in program.inputs],
         outputs=[_tensor(t, plan) for t in program.outputs],
         arena_size=max(plan.size + program.end_slack, program.alignment),
-        weights=weights,
+        weights=pool.blob(),
         max_threads=options.max_threads,
         manifest=_manifest(target, plan, layers, options),
-        golden=_golden(graph, program, options),
+        golden=list(options.golden) or _golden(graph, program, options),
+        entry=options.entry,
     )
     return Compiled(target, image, objects, program, plan, layers, offsets)
-
-
-def pack_weights(program: Program) -> tuple[np.ndarray, list[int]]:
-    """All constants in one aligned blob, and where each begins. SLACK behind the last one keeps wide loads inside."""
-    offsets, end = [], 0
-    for array in program.constants:
-        offsets.append(end)
-        end = -(-(end + array.nbytes) // program.alignment) * program.alignment
-    blob = np.zeros(end + ALIGNMENT, np.uint8)
-    for offset, array in zip(offsets, program.constants, strict=True):
-        blob[offset : offset + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
-    return blob, offsets
 
 
 def _build_kernels(

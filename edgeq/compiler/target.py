@@ -190,14 +190,13 @@ def list_targets() -> list[str]:
     return sorted(p.parent.name for p in target_root().glob("*/target.toml"))
 
 
-def load_target(name: str) -> Target:
-    """The target of that name, or in that folder; `host` resolves to the best one this processor can run.
+def target_folder(name: str) -> Path:
+    """Where the target of that name (or path) is described."""
+    return Path(name) if ("/" in name or "\\" in name) else target_root() / name
 
-    Raises:
-        TargetError: unknown name, broken target.toml, or no entry of an alias runs on this processor.
-    """
-    folder = Path(name) if ("/" in name or "\\" in name) else target_root() / name
-    path = folder / "target.toml"
+
+def _read(name: str, path: Path) -> dict[str, Any]:
+    """What target.toml says, unchecked."""
     if not path.is_file():
         near = difflib.get_close_matches(name, list_targets(), n=1)
         guess = f"did you mean {near[0]!r}? " if near else ""
@@ -205,11 +204,29 @@ def load_target(name: str) -> Target:
             f"unknown target {name!r}", where=str(path), hint=f"{guess}available: {', '.join(list_targets())}"
         )
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return raw
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(f"target {name!r} has a broken target.toml", where=str(path), why=str(error)) from error
+
+
+def load_target(name: str) -> Target:
+    """The target of that name, or in that folder; `host` resolves to the best one this processor can run.
+
+    Raises:
+        TargetError: unknown name, broken target.toml, or no entry of an alias runs on this processor.
+    """
+    folder = target_folder(name)
+    path = folder / "target.toml"
+    raw = _read(name, path)
+    if "variants" in raw:
+        raise TargetError(
+            f"target {name!r} stands for several: {', '.join(_names(name, path, raw, 'variants'))}",
+            where=str(path),
+            hint="name one of them here",
+        )
     if "resolve" in raw:
-        return _resolve(name, path, raw["resolve"])
+        return _resolve(name, path, _names(name, path, raw, "resolve"))
     try:
         return Target(folder.name, folder, TargetFile.model_validate(raw))
     except ValidationError as error:
@@ -222,9 +239,30 @@ def load_target(name: str) -> Target:
         ) from error
 
 
-def _resolve(name: str, path: Path, candidates: object) -> Target:
-    if not isinstance(candidates, list) or not all(isinstance(c, str) for c in candidates):
-        raise TargetError(f"target {name!r}: `resolve` must be a list of names", where=str(path))
+def load_variants(name: str) -> list[Target]:
+    """The targets whose code goes into one artifact, best first: those a target.toml lists as `variants`, else one.
+
+    Raises:
+        TargetError: see `load_target`; variants of different architectures.
+    """
+    path = target_folder(name) / "target.toml"
+    raw = _read(name, path)
+    if "variants" not in raw:
+        return [load_target(name)]
+    targets = [load_target(one) for one in _names(name, path, raw, "variants")]
+    if len({target.arch for target in targets}) != 1:
+        raise TargetError(f"target {name!r}: `variants` are of different architectures", where=str(path))
+    return targets
+
+
+def _names(name: str, path: Path, raw: dict[str, Any], key: str) -> list[str]:
+    names = raw[key]
+    if not isinstance(names, list) or not names or not all(isinstance(c, str) for c in names):
+        raise TargetError(f"target {name!r}: `{key}` must be a list of names", where=str(path))
+    return names
+
+
+def _resolve(name: str, path: Path, candidates: list[str]) -> Target:
     for candidate in candidates:
         target = load_target(candidate)
         if target.runs_here():

@@ -7,7 +7,7 @@ The key covers everything the result depends on, the quantizer's own sources inc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -36,36 +36,42 @@ def cached(
     data: CalibrationData,
     options: QuantizeOptions,
     compute: Callable[[FloatGraph, CalibrationData, QuantizeOptions], QuantizeResult],
+    others: Sequence[FloatGraph] = (),
 ) -> QuantizeResult:
     """The result of `compute`, from the cache where it was computed before.
 
-    A damaged entry counts as absent: it is computed and written again.
+    `others` are the graphs that `compute` quantizes besides. A damaged entry counts as absent: it is computed and
+    written again.
     """
-    folder = cache_dir(FOLDER, content_key(_key(graph, data, options)))
-    model, report = folder / "graph.onnx", folder / "report.json"
-    found = _read(model, report)
+    folder = cache_dir(FOLDER, content_key(_key([graph, *others], data, options)))
+    models = [folder / (f"graph-{index}.onnx" if index else "graph.onnx") for index in range(1 + len(others))]
+    report = folder / "report.json"
+    found = _read(models, report)
     if found is not None:
         return found
     result = compute(graph, data, options)
-    with atomic_path(model) as scratch:
-        result.graph.save(scratch)
+    for model, made in zip(models, (result.graph, *result.others), strict=True):
+        with atomic_path(model) as scratch:
+            made.save(scratch)
     with atomic_path(report) as scratch:
         scratch.write_text(json.dumps(result.report.as_dict()), encoding="utf-8")
     return result
 
 
-def _read(model: Path, report: Path) -> QuantizeResult | None:
-    if not (model.is_file() and report.is_file()):
+def _read(models: Sequence[Path], report: Path) -> QuantizeResult | None:
+    if not all(path.is_file() for path in (*models, report)):
         return None
     try:
         found = TypeAdapter(QuantizeReport).validate_json(report.read_text(encoding="utf-8"))
-        return QuantizeResult(IntegerGraph.load(model), found)
+        first, *others = map(IntegerGraph.load, models)
+        return QuantizeResult(first, found, tuple(others))
     except (ValidationError, ModelError, UnicodeDecodeError):
         return None
 
 
-def _key(graph: FloatGraph, data: CalibrationData, options: QuantizeOptions) -> Iterator[bytes | str]:
-    yield ir.to_proto(graph.model).SerializeToString(deterministic=True)
+def _key(graphs: Sequence[FloatGraph], data: CalibrationData, options: QuantizeOptions) -> Iterator[bytes | str]:
+    for graph in graphs:
+        yield ir.to_proto(graph.model).SerializeToString(deterministic=True)
     yield repr((data.specs, data.source, data.calibrated, data.warnings))
     for name, array in sorted(data.arrays.items()):
         yield f"{name} {array.dtype} {array.shape}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from edgeq.errors import UsageError
+from edgeq.errors import ModelError, UsageError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.proof import prove
 from edgeq.quantize.calibrate import Progress, Ranges, as_data, calibrate
@@ -23,7 +24,7 @@ from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import Policy
 from edgeq.quantize.promote import Promotion, promote
 from edgeq.quantize.report import QuantizeReport, compare_outputs, layer_reports, promoted_tensors
-from edgeq.quantize.topology import Topology
+from edgeq.quantize.topology import Topology, name_of, shape_of
 
 if TYPE_CHECKING:
     from edgeq.frontend.graph import FloatGraph
@@ -96,10 +97,11 @@ class QuantizeOptions:
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """The integer graph and what there is to say about it."""
+    """The integer graph and what there is to say about it; `others`: the model at other shapes, same arithmetic."""
 
     graph: IntegerGraph
     report: QuantizeReport
+    others: tuple[IntegerGraph, ...] = ()
 
 
 @dataclass
@@ -158,6 +160,7 @@ def quantize(
     graph: FloatGraph,
     data: Mapping[str, Array] | CalibrationData | None = None,
     options: QuantizeOptions | None = None,
+    others: Sequence[FloatGraph] = (),
 ) -> QuantizeResult:
     """Quantize a float graph to an integer graph.
 
@@ -166,6 +169,7 @@ def quantize(
         data: {input name: [samples, *shape without batch]}, or what `edgeq.quantize.load_data` gives; None = random
             data: the graph is then marked as not calibrated.
         options: see QuantizeOptions.
+        others: the same model at other input shapes: they get the ranges, types and scales found on `graph`.
 
     Raises:
         DataError: calibration data that doesn't fit.
@@ -178,9 +182,14 @@ def quantize(
     topology, ranges, promotion = prepared.plan.topology, prepared.plan.ranges, prepared.promotion
     samples, watch = prepared.data, _Stopwatch(dict(prepared.seconds))
     plan = prepared.plan
+    plans = [plan, *_plans(plan, others)]
     with watch.stage("integerize"):
-        built = build(plan)
-        prove(built.graph)
+        # Largest first: its constants hold those of the others, and decide their scale.
+        order = sorted(range(len(plans)), key=lambda index: -_elements(plans[index].topology))
+        all_built = {index: build(plans[index]) for index in order}
+        for one in all_built.values():
+            prove(one.graph)
+        built = all_built[0]
     with watch.stage("compare"):
         count = min(chosen.compare_samples, samples.runs)
         outputs = compare_outputs(plan, built.graph, samples, count, chosen.threads, chosen.progress) if count else []
@@ -197,7 +206,29 @@ def quantize(
         seconds=watch.seconds,
         warnings=_warnings(ranges, promotion) + rounded_attention(topology),
     )
-    return QuantizeResult(built.graph, report)
+    return QuantizeResult(built.graph, report, tuple(all_built[index].graph for index in range(1, len(plans))))
+
+
+def _plans(plan: Plan, others: Sequence[FloatGraph]) -> list[Plan]:
+    """Plans with the scales of `plan` for the same model at other shapes."""
+    known = {name_of(value) for value in plan.topology.values()}
+    plans = []
+    for topology in map(Topology, others):
+        strange = {name_of(value) for value in topology.values()} ^ known
+        if strange:
+            raise ModelError(
+                "the model isn't the same at all shapes",
+                where=", ".join(sorted(strange)[:3]),
+                why="these tensors are there at some of the shapes only, so they have no common scales",
+                hint="compile an artifact for each shape",
+            )
+        plans.append(Plan(topology, plan.ranges, plan.policy, plan.promoted, constants=plan.constants))
+    return plans
+
+
+def _elements(topology: Topology) -> int:
+    """Values of all inputs."""
+    return sum(math.prod(shape_of(value)) for value in topology.graph.inputs)
 
 
 def _promotion(plan: Plan, samples: CalibrationData, options: QuantizeOptions) -> Promotion:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeq.errors import ModelError
 from edgeq.integer.graph import Quant
@@ -96,6 +97,7 @@ class Plan:
         topology, ties, ranges, policy: what it was made from.
         promoted: representatives of the type groups that are s16 because promotion said so.
         weights: by layer name, integers that an algorithm chose instead of rounding to nearest.
+        constants: ranges of constants by name, shared with plans of the same model at other shapes.
 
     Args:
         fixed: quantizations decided elsewhere (trained), by the name of a value: they hold for its whole scale group.
@@ -109,10 +111,12 @@ class Plan:
         promoted: Collection[str] = (),
         weights: Mapping[str, QuantizedWeights] | None = None,
         fixed: Mapping[str, Quant] | None = None,
+        constants: dict[str, tuple[float, float]] | None = None,
     ) -> None:
         self.topology, self.ranges, self.policy = topology, ranges, policy
         self.promoted = frozenset(promoted)
         self.weights = dict(weights or {})
+        self.constants = {} if constants is None else constants
         self.ties = Ties(topology)
         self._accumulators = find_accumulators(topology)
         self._masks = find_masks(topology, self._zero_or_one())
@@ -163,6 +167,12 @@ class Plan:
                 if reader is not goal and any(scales.find(name_of(v)) != group for v in reader.outputs if is_float(v)):
                     return False
         return True
+
+    def constant_range(self, name: str, array: NDArray[Any]) -> tuple[float, float]:
+        """(low, high) of a constant, zero included. The first plan that asks decides for all that share `constants`:
+        positions for 32 tokens get the scale of those for 128."""
+        low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+        return self.constants.setdefault(name, (low, high))
 
     def roots(self, name: str) -> list[str]:
         """Values of the same scale group that are computed, not moved: their distributions decide the scale."""

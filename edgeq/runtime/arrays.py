@@ -43,7 +43,7 @@ def prepare(inputs: Inputs, tensors: Sequence[TensorInfo], *, batched: bool) -> 
     Raises:
         RunError: a name, shape, dtype or number of samples that doesn't fit.
     """
-    values = _by_position(inputs, tensors)
+    values = by_position(inputs, tensors)
     laid_out = [_lay_out(value, tensor, batched) for value, tensor in zip(values, tensors, strict=True)]
     counts = {runs for _, runs, _ in laid_out}
     if len(counts) > 1:
@@ -54,7 +54,8 @@ def prepare(inputs: Inputs, tensors: Sequence[TensorInfo], *, batched: bool) -> 
     return Batch(counts.pop() if counts else 1, arrays, any(merged for _, _, merged in laid_out), is_float)
 
 
-def _by_position(inputs: Inputs, tensors: Sequence[TensorInfo]) -> list[Any]:
+def by_position(inputs: Inputs, tensors: Sequence[TensorInfo]) -> list[Any]:
+    """The inputs in the model's order. Raises `RunError` where names or their number don't fit."""
     names = [tensor.name for tensor in tensors]
     if isinstance(inputs, Mapping):
         unknown = [name for name in inputs if name not in names]

@@ -88,7 +88,7 @@ def residual(op: str = "add", dtype: str = "u8", n: int = 4000) -> BinarySpec:
                       15, zero, low, high)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize(("op", "dtype"), [("add", "u8"), ("add", "s16"), ("max", "u8"), ("min", "s8")])
 def test_dense(name: str, op: str, dtype: str) -> None:
     check_binary(residual(op, dtype, 1003), name)
@@ -119,7 +119,7 @@ def test_any_full(spec: BinarySpec, name: str, seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(binaries(), st.integers(0, 99))
 def test_any_full_arm(spec: BinarySpec, seed: int) -> None:
-    check_binary(spec, "arm", seed, splits=False)
+    check_binary(spec, "arm-neon", seed, splits=False)
 
 
 def check_rescale(spec: RescaleSpec, name: str, seed: int = 0) -> None:
@@ -164,7 +164,7 @@ def test_rescale_full(spec: RescaleSpec, name: str) -> None:
 @pytest.mark.emulated
 @pytest.mark.parametrize(("bits", "shift"), [(15, 14), (31, 30), (31, 0)])
 def test_rescale_arm(bits: int, shift: int) -> None:
-    check_rescale(RescaleSpec((70,), (1,), (1,), "s8", "s16", -5, 2**bits - 3, shift, 100, -32768, 32767), "arm")
+    check_rescale(RescaleSpec((70,), (1,), (1,), "s8", "s16", -5, 2**bits - 3, shift, 100, -32768, 32767), "arm-neon")
 
 
 def test_errors() -> None:

@@ -24,7 +24,7 @@ from tests.support.kernel_runner import run_kernel
 from tests.support.layers import Layer
 
 NATIVE = ["x86-avx2", "x86-vnni"]
-EMULATED = ["arm", "arm-dotprod"]
+EMULATED = ["arm-neon", "arm-dotprod"]
 FILL = 77
 
 
@@ -210,7 +210,7 @@ def test_epilogues_natively(case: str, target: str) -> None:
 @pytest.mark.emulated
 @pytest.mark.parametrize("case", ["raw", "table-residual"])
 def test_epilogues_on_arm(case: str) -> None:
-    check_epilogue(case, "arm")
+    check_epilogue(case, "arm-neon")
 
 
 @pytest.mark.parametrize("target", NATIVE)
@@ -373,18 +373,18 @@ def test_weights_that_no_product_takes() -> None:
 
 
 def test_weights_below_what_neon_multiplies() -> None:
-    spec = conv("arm", (1, 4, 4, 8), 8)
+    spec = conv("arm-neon", (1, 4, 4, 8), 8)
     constants = make_constants(np.random.default_rng(0), spec)
     constants["w"][2] = -128
     with pytest.raises(CompileError, match=r"outside what this target multiplies exactly\n  why: -128 is below -127"):
-        spec.pack(load_target("arm"), constants)
+        spec.pack(load_target("arm-neon"), constants)
 
 
 def test_weights_of_another_shape() -> None:
-    spec = conv("arm", (1, 4, 4, 8), 8)
+    spec = conv("arm-neon", (1, 4, 4, 8), 8)
     constants = make_constants(np.random.default_rng(0), spec) | {"w": np.zeros((8, 8, 3, 3), np.int8)}
     with pytest.raises(CompileError, match=r"int8 \(8, 8, 3, 3\) instead of int8 \(8, 8, 1, 1\)"):
-        spec.pack(load_target("arm"), constants)
+        spec.pack(load_target("arm-neon"), constants)
 
 
 def test_accumulators_are_proved() -> None:
@@ -404,9 +404,9 @@ def test_accumulators_are_proved() -> None:
     ],
 )
 def test_contradictions_are_named(change: dict[str, Any], message: str) -> None:
-    spec = replace(conv("arm", (1, 4, 4, 8), 8), **change)
+    spec = replace(conv("arm-neon", (1, 4, 4, 8), 8), **change)
     with pytest.raises(CompileError, match=f"a convolution contradicts itself\n  why: {message}"):
-        spec.symbol(load_target("arm"))
+        spec.symbol(load_target("arm-neon"))
 
 
 def test_accumulator_bounds_are_tight() -> None:

@@ -182,7 +182,7 @@ def test_kernels_of_phases(name: str, case: dict[str, Any], depthwise: bool) -> 
 
 
 @pytest.mark.emulated
-@pytest.mark.parametrize("name", ["arm", "arm-dotprod"])
+@pytest.mark.parametrize("name", ["arm-neon", "arm-dotprod"])
 def test_kernels_of_phases_on_arm(name: str) -> None:
     for case, depthwise in ((UPSAMPLE, False), (DEPTHWISE, True)):
         result, expected = run_phases(case, load_target(name), depthwise=depthwise)

@@ -18,7 +18,7 @@ from tests.support.kernel_runner import _shared as shared_library
 from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]
-EMULATED = ["arm"]
+EMULATED = ["arm-neon"]
 TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 RNG = np.random.default_rng(7)
 
@@ -86,7 +86,7 @@ def test_copies(name: str, walk: str, case: tuple) -> None:
 @pytest.mark.parametrize("case", [c for _, c in CASES[:1] + CASES[4:9]])
 def test_copies_arm(case: tuple) -> None:
     shape, src, dst, width = case
-    check_copy(usable("arm"), shape, src, dst, width, flip=width == 1, cut=False)
+    check_copy(usable("arm-neon"), shape, src, dst, width, flip=width == 1, cut=False)
 
 
 @st.composite
@@ -127,7 +127,7 @@ def test_any_view_full(view: tuple, flip: bool, name: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(views(), st.booleans())
 def test_any_view_full_arm(view: tuple, flip: bool) -> None:
-    check_copy(usable("arm"), *view, flip=flip and view[3] == 1, cut=False)
+    check_copy(usable("arm-neon"), *view, flip=flip and view[3] == 1, cut=False)
 
 
 def test_equal_copies_share_a_kernel() -> None:
@@ -154,7 +154,7 @@ def dense(n: int, h: int, w: int, c: int, row: int = 0, pixel: int = 0) -> Image
     return Image(n, h, w, c, h * row, row, pixel)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize("image", [dense(2, 6, 7, 5), dense(1, 4, 6, 20, pixel=24), dense(1, 5, 5, 3, row=20)])
 @pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 1, 0, 2), (2, 0, 1, 0)])
 def test_border(name: str, image: Image, border: tuple[int, int, int, int]) -> None:
@@ -181,7 +181,7 @@ def test_region() -> None:
     np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize(("inner", "dtype"), [(1, np.uint8), (37, np.uint8), (150, np.uint8), (9, np.int16)])
 def test_gather(name: str, inner: int, dtype: type) -> None:
     x = RNG.integers(0, 100, (3, 10, inner)).astype(dtype)
@@ -206,7 +206,7 @@ def test_errors() -> None:
     with pytest.raises(CompileError, match="no border"):
         FillSpec.border(dense(1, 4, 4, 1), 0, 0, 0, 0, 0, "u8")
     with pytest.raises(CompileError, match="don't fit its axis"):
-        GatherSpec(1, 2, 1, 4, 4, 1, 2, 1).pack(load_target("arm"), {"index": np.array([0, 4])})
+        GatherSpec(1, 2, 1, 4, 4, 1, 2, 1).pack(load_target("arm-neon"), {"index": np.array([0, 4])})
     with pytest.raises(CompileError, match="inconsistent"):
         CopySpec.of((2, 3), (1,), (3, 1))
     with pytest.raises(CompileError, match="empty"):

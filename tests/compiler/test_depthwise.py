@@ -17,7 +17,7 @@ from edgeq.errors import CompileError, TargetError
 from tests.support.layers import Layer
 
 NATIVE = ["x86-avx2", "x86-vnni"]
-EMULATED = ["arm", "arm-dotprod"]
+EMULATED = ["arm-neon", "arm-dotprod"]
 EVERY = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in EMULATED)]
 
 
@@ -150,7 +150,7 @@ def test_plans_take_the_short_cuts() -> None:
     assert (flat.geometry.columns, flat.geometry.channels, flat.geometry.flat) == (1, 128, True)
     assert not plan_of(depthwise((8, 16), 8, gap=1), "x86-vnni").geometry.flat
     assert not plan_of(depthwise((8, 16), 8, strides=(2, 2)), "x86-vnni").geometry.flat
-    turned = plan_of(depthwise((1, 16), 32, kernel=(1, 9)), "arm")
+    turned = plan_of(depthwise((1, 16), 32, kernel=(1, 9)), "arm-neon")
     assert (turned.geometry.kh, turned.geometry.kw, turned.geometry.rows) == (9, 1, 16)
     assert plan_of(depthwise((14, 14), 64), "x86-avx2").tile_rows == 2
     assert not plan_of(depthwise((3, 3), 64, kernel=(25, 25)), "x86-vnni").unrolled
@@ -192,7 +192,7 @@ def test_contradicting_images(y: Image, why: str) -> None:
 
 
 def test_wrong_weights() -> None:
-    spec, target = small(), load_target("arm")
+    spec, target = small(), load_target("arm-neon")
     wrong = constants(spec) | {"w": np.zeros((4, 3, 3), np.int8)}
     with pytest.raises(CompileError, match=r"int8 \(4, 3, 3\) instead of int8 \(4, 1, 3, 3\)"):
         spec.pack(target, wrong)
@@ -212,7 +212,7 @@ def test_accumulators_that_could_overflow() -> None:
 def test_target_without_the_product(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="no depthwise product for s8 activations"):
         product_of(load_target("x86-avx2"), "s8")
-    known = load_target("arm")
+    known = load_target("arm-neon")
     with pytest.raises(TargetError, match=r"has no depthwise\.py"):
         product_of(Target("bare", tmp_path, known.spec), "s8")
 

@@ -33,7 +33,7 @@ def check(spec: DivSpec, name: str, seed: int = 0, splits: bool = True) -> None:
     np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 def test_dense(name: str) -> None:
     dense = ((3, 100), (100, 1), (100, 1), (100, 1))
     check(DivSpec(*dense, "u8", "u8", "u8", 128, 90, 20000, 9, 128, 0, 255), name)
@@ -69,7 +69,7 @@ def test_any_full(spec: DivSpec, name: str, seed: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(divisions(), st.integers(0, 99))
 def test_any_full_arm(spec: DivSpec, seed: int) -> None:
-    check(spec, "arm", seed, splits=False)
+    check(spec, "arm-neon", seed, splits=False)
 
 
 def test_errors() -> None:

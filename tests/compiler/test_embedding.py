@@ -13,7 +13,7 @@ from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, noise, strided
 
-ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
+ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm-neon", "arm-dotprod"))]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -23,7 +23,7 @@ from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]
-EMULATED = ["arm", "arm-dotprod"]
+EMULATED = ["arm-neon", "arm-dotprod"]
 BOUND = 2**31 - 2**29 - 1  # narrow adds up to 2^29
 
 
@@ -175,7 +175,7 @@ def test_natural_order(case: str, target: str) -> None:
 @pytest.mark.emulated
 @pytest.mark.parametrize("case", ["none", "narrow-s8", "single-s16", "table-and-residual-s8"])
 def test_arm(case: str) -> None:
-    check(CASES[case], "arm", channels=29, vectors=4, natural=False)
+    check(CASES[case], "arm-neon", channels=29, vectors=4, natural=False)
 
 
 @pytest.mark.full
@@ -257,7 +257,7 @@ def test_contradictions_are_named(broken: Epilogue) -> None:
 def test_missing_constants() -> None:
     with pytest.raises(CompileError, match="requantize constants are missing"):
         pack_parameters(
-            NARROW_U8, load_target("arm"), ChannelLayout(4, 2), np.zeros(4), acc_low=0, acc_high=0, where="conv7"
+            NARROW_U8, load_target("arm-neon"), ChannelLayout(4, 2), np.zeros(4), acc_low=0, acc_high=0, where="conv7"
         )
 
 

@@ -16,7 +16,7 @@ from tests.quantize.models import ModelMaker, samples
 from tests.quantize.test_ops import CASES
 
 POLICIES = {"s8": "", "s16": "defaults: {activation: s16}\n"}
-TARGETS = [name for name in ("x86-avx2", "x86-vnni", "arm", "arm-dotprod") if load_target(name).runs_here()]
+TARGETS = [name for name in ("x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod") if load_target(name).runs_here()]
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +51,4 @@ def test_native(name, policy, tmp_path, builder):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", CASES)
 def test_emulated(name, policy, tmp_path, builder):
-    agrees(name, policy, ["arm", "arm-dotprod"], tmp_path, builder)
+    agrees(name, policy, ["arm-neon", "arm-dotprod"], tmp_path, builder)

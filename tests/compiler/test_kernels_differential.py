@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeq.compiler.target import load_target
 from tests.support.layers import Layer
 
-TARGETS = ["x86-avx2", "x86-vnni", "arm", "arm-dotprod"]
+TARGETS = ["x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod"]
 SWEEP = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 pytestmark = [pytest.mark.full, pytest.mark.emulated]

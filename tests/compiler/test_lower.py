@@ -17,8 +17,8 @@ from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.graph import IntegerGraph
 from tests.support.graphs import Layers
 
-NATIVE = [name for name in ("x86-avx2", "x86-vnni", "arm", "arm-dotprod") if load_target(name).runs_here()]
-FOREIGN = [name for name in ("arm", "arm-dotprod") if name not in NATIVE]
+NATIVE = [name for name in ("x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod") if load_target(name).runs_here()]
+FOREIGN = [name for name in ("arm-neon", "arm-dotprod") if name not in NATIVE]
 
 
 def residual_block(m: Layers) -> list[ir.Value]:
@@ -278,7 +278,7 @@ def test_golden_vectors_are_lively():
 )
 def test_no_copy_where_strides_can_say_it(name, expected, tmp_path, builder):
     """Only the flatten of channels-last pixels, reshaped parts of a concatenation, a slice that two of them want."""
-    program = build(graph_named(name), NATIVE[0] if NATIVE else "arm", tmp_path / "m.edgeq", builder)
+    program = build(graph_named(name), NATIVE[0] if NATIVE else "arm-neon", tmp_path / "m.edgeq", builder)
     inner = [s for s in program.steps if s.ops == ("Copy",) and s.name not in ("x", "y0", "y1", "y2")]
     assert len(inner) <= expected
-    assert not [s for s in inner if name == "detection_head" and "tiles" in s.spec.describe(load_target("arm"))]
+    assert not [s for s in inner if name == "detection_head" and "tiles" in s.spec.describe(load_target("arm-neon"))]

@@ -12,8 +12,8 @@ from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_ta
 from edgeq.compiler.program import Program
 from tests.support.random_layers import RandomLayers
 
-NATIVE = [name for name in ("x86-avx2", "x86-vnni", "arm", "arm-dotprod") if load_target(name).runs_here()]
-FOREIGN = [name for name in ("arm", "arm-dotprod") if name not in NATIVE]
+NATIVE = [name for name in ("x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod") if load_target(name).runs_here()]
+FOREIGN = [name for name in ("arm-neon", "arm-dotprod") if name not in NATIVE]
 QUICK, FULL = 5, 150
 INPUT_SETS = 2
 

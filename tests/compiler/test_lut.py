@@ -42,7 +42,7 @@ def luts(draw: st.DrawFn) -> LutSpec:
     return LutSpec.of(shape, *strides, *dtypes, axis)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, *(pytest.param(n, marks=pytest.mark.emulated) for n in ("arm",))])
+@pytest.mark.parametrize("name", [*NATIVE, *(pytest.param(n, marks=pytest.mark.emulated) for n in ("arm-neon",))])
 @pytest.mark.parametrize(("x_dtype", "dtype"), [("u8", "u8"), ("s8", "s8"), ("u8", "s16"), ("s8", "s16")])
 def test_dense(name: str, x_dtype: str, dtype: str) -> None:
     check_lut(LutSpec.of((1003,), (1,), (1,), x_dtype, dtype), name)
@@ -72,7 +72,7 @@ def test_any_full(spec: LutSpec, name: str, seed: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(luts(), st.integers(0, 99))
 def test_any_full_arm(spec: LutSpec, seed: int) -> None:
-    check_lut(spec, "arm", seed, splits=False)
+    check_lut(spec, "arm-neon", seed, splits=False)
 
 
 def check_interp(spec: LutInterpSpec, name: str, seed: int = 0) -> None:
@@ -114,19 +114,19 @@ def test_interp_full(spec: LutInterpSpec, name: str) -> None:
 
 @pytest.mark.emulated
 def test_interp_arm() -> None:
-    check_interp(LutInterpSpec((2, 300), (310, 1), (300, 1), "s16", 7, 0, -32768, 32767), "arm")
+    check_interp(LutInterpSpec((2, 300), (310, 1), (300, 1), "s16", 7, 0, -32768, 32767), "arm-neon")
 
 
 def test_errors() -> None:
     spec = LutSpec.of((4,), (1,), (1,), "u8", "u8")
     with pytest.raises(CompileError, match="wrong size"):
-        spec.pack(load_target("arm"), {"table": np.zeros(255, np.uint8)})
+        spec.pack(load_target("arm-neon"), {"table": np.zeros(255, np.uint8)})
     with pytest.raises(CompileError, match="table kernel contradicts itself"):
         LutSpec((4,), (1,), (0,), (1,), "s16", "u8")
     with pytest.raises(CompileError, match="table kernel contradicts itself"):
         LutSpec((4,), (1,), (1,), (1,), "u8", "u8", rows=3)
     interp = LutInterpSpec((4,), (1,), (1,), "s8", 7, 0, -128, 127)
     with pytest.raises(CompileError, match="wrong size"):
-        interp.pack(load_target("arm"), {"table": np.zeros(512, np.int16)})
+        interp.pack(load_target("arm-neon"), {"table": np.zeros(512, np.int16)})
     with pytest.raises(CompileError, match="shift is out of range"):
         LutInterpSpec((4,), (1,), (1,), "s8", 31, 0, -128, 127)

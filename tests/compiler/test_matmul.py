@@ -16,7 +16,7 @@ from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, constants_for, epilogues, extent, noise, strided, strides_for
 
-ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
+ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm-neon", "arm-dotprod"))]
 
 
 def check(shape, k, strides, dtypes, zeros, epilogue, by_column, name, seed=0, splits=True) -> MatMulSpec:
@@ -111,7 +111,7 @@ def test_any_full(data: st.DataObject, epilogue: Epilogue, by_column: bool, name
 @settings(max_examples=60, deadline=None)
 @given(st.data(), epilogues(), st.booleans(), st.integers(0, 99))
 def test_any_full_arm(data: st.DataObject, epilogue: Epilogue, by_column: bool, seed: int) -> None:
-    check(*draw(data), epilogue, by_column, "arm", seed, splits=False)
+    check(*draw(data), epilogue, by_column, "arm-neon", seed, splits=False)
 
 
 def test_errors() -> None:
@@ -130,4 +130,4 @@ def test_errors() -> None:
     with pytest.raises(CompileError, match="no contiguous axis"):
         of(b=(4, 2))
     with pytest.raises(CompileError, match="could pass 32 bits"):
-        of(k=2**18, b=(2, 1)).pack(load_target("arm"), {})
+        of(k=2**18, b=(2, 1)).pack(load_target("arm-neon"), {})

@@ -16,7 +16,7 @@ from edgeq.integer.normalization import apply_channels, centred_rows, norm_const
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, extent, noise, strided
 
-ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
+ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm-neon", "arm-dotprod"))]
 
 
 def check(kind, shape, gap, x_dtype, dtype, epsilon, name, seed=0, splits=True, form="noise") -> None:
@@ -98,7 +98,7 @@ def test_any_full(data: st.DataObject, name: str, seed: int, form: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(0, 99), FORMS)
 def test_any_full_arm(data: st.DataObject, seed: int, form: str) -> None:
-    check(*draw(data), "arm", seed, splits=False, form=form)
+    check(*draw(data), "arm-neon", seed, splits=False, form=form)
 
 
 def test_errors() -> None:
@@ -114,7 +114,7 @@ def test_errors() -> None:
         NormSpec.of("layer", *dense, "s8", "s8", 3, **good)
     with pytest.raises(CompileError, match="isn't contiguous"):
         NormSpec.of("layer", (4, 8), (1, 4), (8, 1), "s8", "s8", **good)
-    spec, arm = NormSpec.of("layer", *dense, "s8", "s8", **good), load_target("arm")
+    spec, arm = NormSpec.of("layer", *dense, "s8", "s8", **good), load_target("arm-neon")
     ones = np.ones(8, np.int32)
     with pytest.raises(CompileError, match="don't fit the normalised axis"):
         spec.pack(arm, {"gamma": ones[:3], "beta": ones})

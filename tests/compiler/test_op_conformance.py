@@ -15,9 +15,9 @@ from edgeq import artifact, runtime
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
 from tests.integer.cases import CASES, RandomChoice, merged
 
-TARGETS = ("x86-avx2", "x86-vnni", "arm", "arm-dotprod")
+TARGETS = ("x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod")
 NATIVE = [name for name in TARGETS if load_target(name).runs_here()]
-FOREIGN = [name for name in ("arm", "arm-dotprod") if name not in NATIVE]
+FOREIGN = [name for name in ("arm-neon", "arm-dotprod") if name not in NATIVE]
 QUICK, FULL, BATCH = 3, 200, 50
 EMULATED_BATCH = 10  # the emulator's program takes 64 files: every input and output of every case is one
 

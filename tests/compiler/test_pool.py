@@ -89,13 +89,13 @@ MAX_CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize("case", MAX_CASES)
 def test_max(name: str, case: tuple) -> None:
     check_max(MaxPoolSpec(*case), name)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 def test_sums_of_windows_without_a_pixel(name: str) -> None:
     for x, window in ((image(1, 4, 5, 20), Window(2, 1, 2, 3, 3, 2)), (image(2, 1, 1, 9), Window(1, 2, 1, 1, 2, 0))):
         check_sum(x, image(x.n, 6, 4, x.c), window, "u8", 7, (0, 0, 0, 0), average(), name)
@@ -142,7 +142,7 @@ def test_any_max_full(geometry: tuple, dtype: str, name: str, seed: int) -> None
 @settings(max_examples=60, deadline=None)
 @given(geometries(True), st.sampled_from(["u8", "s8", "s16"]), st.integers(0, 99))
 def test_any_max_full_arm(geometry: tuple, dtype: str, seed: int) -> None:
-    check_max(MaxPoolSpec(*geometry, dtype), "arm", seed, splits=False)
+    check_max(MaxPoolSpec(*geometry, dtype), "arm-neon", seed, splits=False)
 
 
 def average(form: str = "single", dtype: str = "u8") -> Epilogue:
@@ -152,7 +152,7 @@ def average(form: str = "single", dtype: str = "u8") -> Epilogue:
     )
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 def test_global_average(name: str) -> None:
     spec = check_sum(image(1, 7, 7, 1280), image(1, 1, 1, 1280), Window(7, 7), "u8", 3, (0, 0, 0, 0), average(), name)
     assert spec.tasks() == 16
@@ -191,7 +191,7 @@ def test_any_sum_full(data: st.DataObject, epilogue: Epilogue, name: str, seed: 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), epilogues(), st.integers(0, 99))
 def test_any_sum_full_arm(data: st.DataObject, epilogue: Epilogue, seed: int) -> None:
-    check_sum(*draw_sum(data), epilogue, "arm", seed, splits=False)
+    check_sum(*draw_sum(data), epilogue, "arm-neon", seed, splits=False)
 
 
 def test_errors() -> None:

@@ -79,7 +79,7 @@ def simple(form: str = "single", dtype: str = "u8") -> Epilogue:
     return Epilogue(form, dtype, 0, low, high)
 
 
-ALL = [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)]
+ALL = [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -161,7 +161,7 @@ def test_any_argmax_full(data: st.DataObject, dtype: str, last: bool, name: str)
 @settings(max_examples=60, deadline=None)
 @given(st.data(), epilogues(), st.integers(0, 99))
 def test_any_sum_full_arm(data: st.DataObject, epilogue: Epilogue, seed: int) -> None:
-    run_any_sum(data, epilogue, "arm", seed, splits=False)
+    run_any_sum(data, epilogue, "arm-neon", seed, splits=False)
 
 
 def test_errors() -> None:
@@ -173,4 +173,4 @@ def test_errors() -> None:
         ReduceSpec("sum", (2,), (3,), (0,), (1,), (3,), (1,), "u8")
     wide = ReduceSpec.sums((2**24,), (0,), (1,), (1,), (0,), "u8", 0, Epilogue("none", "s32", 0, 0, 0), {})
     with pytest.raises(CompileError, match="could pass 32 bits"):
-        wide.pack(load_target("arm"), {})
+        wide.pack(load_target("arm-neon"), {})

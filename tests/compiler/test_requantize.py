@@ -71,7 +71,7 @@ def simple(form: str = "single", dtype: str = "u8", lut: bool = False) -> Epilog
 SCALES = [("one", (0, 0, 0)), ("lanes", (0, 0, 1)), ("classes", (5, 1, 0)), ("classes", (1, 0, 0))]
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize(("walk", "scale_strides"), SCALES)
 @pytest.mark.parametrize("form", ["narrow", "single"])
 def test_scale_walks(name: str, walk: str, scale_strides: tuple[int, ...], form: str) -> None:
@@ -79,7 +79,7 @@ def test_scale_walks(name: str, walk: str, scale_strides: tuple[int, ...], form:
     assert spec.scales.walk == walk
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize(
     ("form", "dtype", "lut"), [("single", "s16", False), ("none", "s32", False), ("narrow", "u8", True)]
 )
@@ -115,7 +115,7 @@ def test_requantize_full(views: tuple, epilogue: Epilogue, name: str, seed: int)
 @settings(max_examples=60, deadline=None)
 @given(spread(), epilogues(), st.integers(0, 99))
 def test_requantize_full_arm(views: tuple, epilogue: Epilogue, seed: int) -> None:
-    check_requantize(*views, epilogue, "arm", seed, splits=False)
+    check_requantize(*views, epilogue, "arm-neon", seed, splits=False)
 
 
 def draw_mul(data: st.DataObject) -> tuple:
@@ -145,6 +145,6 @@ def test_errors() -> None:
     spec = RequantizeSpec.of((3, 2), (2, 1), (0, 1), (2, 1), epilogue, constants)
     classes = replace(spec, scales=Scales("classes", 2, 3))
     with pytest.raises(CompileError, match="changed after the kernel was chosen"):
-        classes.pack(load_target("arm"), constants)
+        classes.pack(load_target("arm-neon"), constants)
     with pytest.raises(CompileError, match="impossible form"):
         MulSpec.of((4,), (1,), (1,), (0,), (1,), epilogue, {}, "s16", "s8", 3, 0)

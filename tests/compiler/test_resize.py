@@ -39,7 +39,7 @@ def check(spec: ResizeLinearSpec, name: str, seed: int = 0, splits: bool = True)
     np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm", marks=pytest.mark.emulated)])
+@pytest.mark.parametrize("name", [*NATIVE, pytest.param("arm-neon", marks=pytest.mark.emulated)])
 @pytest.mark.parametrize("dtype", ["u8", "s8", "s16"])
 def test_doubling(name: str, dtype: str) -> None:
     check(ResizeLinearSpec(image(2, 4, 5, 37), image(2, 8, 10, 37, 3), "half_pixel", dtype), name)
@@ -71,7 +71,7 @@ def test_any_full(spec: ResizeLinearSpec, name: str, seed: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(resizes(), st.integers(0, 99))
 def test_any_full_arm(spec: ResizeLinearSpec, seed: int) -> None:
-    check(spec, "arm", seed, splits=False)
+    check(spec, "arm-neon", seed, splits=False)
 
 
 def test_errors() -> None:

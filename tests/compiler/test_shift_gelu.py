@@ -15,7 +15,7 @@ from edgeq.integer.shift_gelu_paper import ShiftGeluPaperConstants, shift_gelu_p
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, noise, strided
 
-ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
+ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm-neon", "arm-dotprod"))]
 
 
 @pytest.mark.parametrize("name", ALL)

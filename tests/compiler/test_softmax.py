@@ -45,7 +45,7 @@ def check(shape, axis, strides, x_dtype, dtype, scale, form, name, seed=0, split
     np.testing.assert_array_equal(got, wanted)
 
 
-ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm", "arm-dotprod"))]
+ALL = [*NATIVE, *(pytest.param(name, marks=pytest.mark.emulated) for name in ("arm-neon", "arm-dotprod"))]
 DENSE = ((101, 1), (104, 1))
 
 
@@ -130,7 +130,7 @@ def test_any_full(data: st.DataObject, name: str, seed: int, masked: bool) -> No
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(0, 99), st.booleans())
 def test_any_full_arm(data: st.DataObject, seed: int, masked: bool) -> None:
-    check(*draw(data), "arm", seed, splits=False, masked=masked)
+    check(*draw(data), "arm-neon", seed, splits=False, masked=masked)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeq import artifact, runtime
-from edgeq.compiler import compile_graph, list_targets, load_target
+from edgeq.compiler import compile_graph, list_targets, load_target, load_variants
 from edgeq.errors import TargetError
 from tests.support.graphs import Layers
 
@@ -41,10 +41,27 @@ def test_the_pages_target_compiles_and_gives_the_references_bits(tmp_path):
 
 def test_every_built_in_target_loads():
     names = list_targets()
-    assert {"arm", "arm-dotprod", "host", "x86-avx2", "x86-vnni"} <= set(names)
+    assert {"arm", "arm-neon", "arm-dotprod", "host", "x86-avx2", "x86-vnni"} <= set(names)
     for name in names:
-        if name != "host":
+        if name not in ("host", "arm"):
             assert load_target(name).name == name
+
+
+def test_variants_are_one_architecture_best_first(tmp_path: Path):
+    assert [target.name for target in load_variants("arm")] == ["arm-i8mm", "arm-dotprod", "arm-neon"]
+    assert [target.name for target in load_variants("arm-neon")] == ["arm-neon"]
+    with pytest.raises(TargetError, match=r"'arm' stands for several: arm-i8mm, arm-dotprod, arm-neon"):
+        load_target("arm")
+    board = tmp_path / "board"
+    board.mkdir()
+    for listed, words in (
+        ('["arm-neon", "x86-avx2"]', "different architectures"),
+        ("[]", "must be a list of names"),
+        ('"arm-neon"', "must be a list of names"),
+    ):
+        (board / "target.toml").write_text(f'name = "board"\nvariants = {listed}\n', encoding="utf-8")
+        with pytest.raises(TargetError, match=words):
+            load_variants(str(board))
 
 
 def test_an_unknown_name_gets_the_nearest_one():

@@ -22,7 +22,7 @@ from tests.compiler.test_conv import FILL, conv, convolve, make_constants, narro
 from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]
-EMULATED = ["arm", "arm-dotprod"]
+EMULATED = ["arm-neon", "arm-dotprod"]
 
 
 # --- algebra ----------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_epilogues_natively(case: str, target: str, m: int, x_dtype: str) -> Non
 @pytest.mark.emulated
 @pytest.mark.parametrize("case", ["raw", "single-s16", "table-residual"])
 def test_epilogues_on_arm(case: str) -> None:
-    check(conv("arm", (1, 9, 9, 11), 26, (3, 3), epilogue=_epilogues("s8")[case]), "arm", 4)
+    check(conv("arm-neon", (1, 9, 9, 11), 26, (3, 3), epilogue=_epilogues("s8")[case]), "arm-neon", 4)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])

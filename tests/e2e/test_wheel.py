@@ -34,7 +34,7 @@ def test_the_wheel_carries_targets_and_runtime(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         "edgeq/_targets/arm/target.toml",
-        "edgeq/_targets/arm/inner.py",
+        "edgeq/_targets/arm-neon/inner.py",
         "edgeq/_runtime/include/edgeq/edgeq.h",
         "edgeq/_runtime/include/edgeq/edgeq.hpp",
         "edgeq/_runtime/src/model.c",

@@ -104,7 +104,7 @@ def test_the_same_bits_everywhere(case: Case) -> None:
 
 @pytest.mark.full
 @pytest.mark.emulated
-@pytest.mark.parametrize("target", ["x86-avx2", "x86-vnni", "arm", "arm-dotprod"])
+@pytest.mark.parametrize("target", ["x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod"])
 def test_sixteen_samples_on_every_target(case: Case, target: str) -> None:
     x = case.inputs(16)
     model = case.artifact(target)

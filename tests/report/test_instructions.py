@@ -20,7 +20,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
     """The digits example for Arm, in a path with what plugin arguments can't hold."""
     folder = tmp_path_factory.mktemp("a, b=c")
     return edgeq.compile(
-        digits / "digits.onnx", target="arm", calib=digits / "calib.npz", output=folder / "digits.edgeq"
+        digits / "digits.onnx", target="arm-neon", calib=digits / "calib.npz", output=folder / "digits.edgeq"
     ).path
 
 

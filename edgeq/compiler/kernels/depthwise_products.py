@@ -348,7 +348,7 @@ def _target_module(target: Target) -> ModuleType:
             f"target {target.name!r} has no depthwise.py",
             where=str(target.folder),
             why="depthwise convolutions need to know the products of the instruction set",
-            hint="see targets/arm/depthwise.py",
+            hint="see targets/arm-neon/depthwise.py",
         )
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

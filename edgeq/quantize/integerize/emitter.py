@@ -106,7 +106,7 @@ class Emitter:
         return self.read_s8(value) if readers & RESIDUAL_READERS else self.read(value)
 
     def _constant(self, name: str, array: Array, want: Quant | None) -> Operand:
-        quant = want or quant_s8(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
+        quant = want or quant_s8(*self.plan.constant_range(name, array))
         key = (name, quant)
         if key not in self._converted:
             integers = on_grid(array, quant)
@@ -118,7 +118,7 @@ class Emitter:
         array = constant(value)
         if array is None:
             return self.read(value)
-        return self._constant(name_of(value), array, quant_s16(float(array.min()), float(array.max())))
+        return self._constant(name_of(value), array, quant_s16(*self.plan.constant_range(name_of(value), array)))
 
     # Nodes -----------------------------------------------------------------------------------------------------------
 
