@@ -123,9 +123,14 @@ class Plan:
         self._fixed = self._fix_probabilities()
         self._tie_concats()
         self._members = self.ties.scales.groups()
-        self._decided = {self.ties.scales.find(name): quant for name, quant in (fixed or {}).items()}
+        self._decided: dict[str, Quant] = {}
+        self.decide(fixed or {})
         self._ranges: dict[str, tuple[float, float]] = {}
         self._wide = self._find_wide()
+
+    def decide(self, fixed: Mapping[str, Quant]) -> None:
+        """Set quantizations from elsewhere (training), by the name of a value of each scale group."""
+        self._decided.update({self.ties.scales.find(name): quant for name, quant in fixed.items()})
 
     # Which scale -----------------------------------------------------------------------------------------------------
 
@@ -323,6 +328,11 @@ class Plan:
         left, right = (self.s8(name_of(value)) for value in found.inputs)
         quant = Quant(S32, factor * left.scale * right.scale, 0)
         return TensorPlan(quant, statistics.low, statistics.high, "accumulator")
+
+    def accumulator_factor(self, name: str) -> float | None:
+        """What a value is times the accumulator it comes from; None for a product itself and anything else."""
+        found = self._accumulators.get(name)
+        return found.factor if isinstance(found, Scaled) else None
 
     def is_accumulator(self, name: str) -> bool:
         """Whether a value stays a 32-bit accumulator: logits on their way from a product to a softmax."""

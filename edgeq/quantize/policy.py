@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ class LayerPolicy(BaseModel):
     """Choices for a layer; None = not decided here.
 
     Attributes:
-        weight_bits: 2 … 8, bits of the weights (stored as int8).
+        weight_bits: 1 … 8, bits of the weights (stored as int8); 2 are ternary, 1 binary (±1).
         activation: s8 or s16, type of the layer's output. Deciding it takes the layer out of automatic promotion.
         activation_bits: 2 … 8, bits of the layer's output where it is s8: its integers are clamped to
             [−2^(bits−1), 2^(bits−1) − 1]. Among the defaults it leaves the graph's inputs and outputs at 8.
@@ -45,7 +45,7 @@ class LayerPolicy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight_bits: int | None = Field(default=None, ge=2, le=8)
+    weight_bits: int | None = Field(default=None, ge=1, le=8)
     activation: Literal["s8", "s16"] | None = None
     activation_bits: int | None = Field(default=None, ge=2, le=8)
     observer: ObserverName | None = None
@@ -113,6 +113,15 @@ class Policy(BaseModel):
             return cls()
         if not isinstance(content, dict):
             raise PolicyError("the policy is not a mapping", where=where, hint="see docs/policy.md for the format")
+        return cls.of(content, where)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], where: str = "policy") -> Policy:
+        """A policy from plain values, as YAML gives them.
+
+        Raises:
+            PolicyError: an unknown key (with near matches), or a value that isn't allowed.
+        """
         try:
             return cls.model_validate(content)
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Integerized:
-    """An integer graph and, per layer, what was chosen for it (weight bits, requantize form, …)."""
+    """An integer graph, per layer what was chosen for it (weight bits, requantize form, …), and what stands for what.
+
+    `operands`: by the name of a value of the float graph its integers.
+    """
 
     graph: IntegerGraph
     layers: dict[str, dict[str, Any]]
+    operands: Mapping[str, Operand]
 
 
 def integerize(
@@ -79,7 +83,7 @@ def build(plan: Plan) -> Integerized:
             raise type(error)(error.what, where=where, why=error.why, hint=error.hint) from error
     for value in plan.topology.graph.outputs:
         builder.output(emitter.passed(value), name_of(value))
-    return Integerized(builder.finish(calibrated=plan.ranges.calibrated), emitter.layer_report)
+    return Integerized(builder.finish(calibrated=plan.ranges.calibrated), emitter.layer_report, emitter.operands)
 
 
 def _emit_input(emitter: Emitter, value: Any) -> None:

@@ -120,6 +120,11 @@ class Emitter:
             return self.read(value)
         return self._constant(name_of(value), array, quant_s16(*self.plan.constant_range(name_of(value), array)))
 
+    @property
+    def operands(self) -> Mapping[str, Operand]:
+        """By the name of a float value its integers, as far as they are emitted."""
+        return self._values
+
     # Nodes -----------------------------------------------------------------------------------------------------------
 
     def emit(self, layer: Layer, op: str, inputs: Sequence[ir.Value], suffix: str = "", **attributes: Any) -> ir.Value:

@@ -62,7 +62,7 @@ def quantize_weights(
     Args:
         weights: float [channels, fan_in].
         bias: float [channels] or None.
-        bits: 2 … 8.
+        bits: 2 … 8; 1 = binary, ±mean |w| by sign.
         x_scale: of the input. x_extent: largest |q − zero point| of the input.
         y_scale: of the output (dead channels and powers of two are scaled by it).
         power_of_two: choose scales so that x_scale · scale / y_scale is a power of two.
@@ -120,7 +120,16 @@ def width_of(values: NDArray[np.int8]) -> int:
     return max(2, next(bits for bits in range(1, 9) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1)))
 
 
+def _rounded(weights: Float, scale: Float, qmax: int) -> Float:
+    """Integers in ±qmax; with qmax 0 the signs (binary weights)."""
+    if qmax == 0:
+        return np.where(weights >= 0, 1.0, -1.0)
+    return np.clip(np.rint(weights / scale), -qmax, qmax)
+
+
 def _scales(weights: Float, qmax: int, *, clip: bool) -> Float:
+    if qmax == 0:
+        return np.asarray(np.abs(weights).mean(axis=1))
     largest = np.abs(weights).max(axis=1, initial=0.0)
     if not clip:
         return np.asarray(largest / qmax)
@@ -144,7 +153,7 @@ def _fit(
 ) -> QuantizedWeights:
     """Round, doubling the scale of every channel whose accumulator could leave 32 bits."""
     for _ in range(64):
-        values = np.clip(np.rint(weights / scale[:, None]), -qmax, qmax)
+        values = _rounded(weights, scale[:, None], qmax)
         shift = 0.0 if taps is None else ((values * scale[:, None] - weights) * taps).sum(axis=1)
         bias = np.rint((offset - shift) / (x_scale * scale))
         bound = np.abs(values).sum(axis=1) * x_extent + np.abs(bias)
