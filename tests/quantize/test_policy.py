@@ -46,7 +46,7 @@ def test_empty_policy_is_the_default() -> None:
         ("layer: {}", "did you mean 'layers'"),
         ("zzz: 1", "known keys: version, defaults, layers"),
         ("defaults: {weight_bits: 9}", "weight_bits"),
-        ("defaults: {weight_bits: 1}", "weight_bits"),
+        ("defaults: {weight_bits: 0}", "weight_bits"),
         ("defaults: {activation: s4}", "'s8' or 's16'"),
         ("defaults: {observer: best}", "observer"),
         ("version: 2", "version"),
