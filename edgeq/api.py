@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
@@ -77,6 +77,7 @@ def compile(
     output: str | Path | None = None,
     calib: Calibration | None = None,
     max_threads: int = 4,
+    weights: Literal["auto", "fast", "small"] = "auto",
     progress: Progress | None = None,
     **settings: Any,
 ) -> CompileResult:
@@ -89,6 +90,8 @@ def compile(
         output: the artifact to write; by default beside the model with the suffix .edgeq.
         calib: calibration data, see `quantize`.
         max_threads: most threads that can run the artifact; each needs scratch memory in the arena (1 to 64).
+        weights: how dense layers store weights of 4 bits and less where the policy doesn't say: `fast`: a byte each;
+            `small`: packed, expanded while the kernel runs; `auto`: packed where that costs little time.
         progress: called with (stage, done, total).
         **settings: those of `quantize` behind `calib`.
 
@@ -118,7 +121,7 @@ def compile(
         graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
         with clock.stage("build"):
             manifest = _manifest(graph, model, quantized)
-            options = CompileOptions(max_threads, manifest=manifest, progress=progress)
+            options = CompileOptions(max_threads, manifest=manifest, progress=progress, weights=weights)
             compiled = compile_model([ProgramSource(graph, golden)], wanted, options, builder)
     with atomic_path(path) as scratch:
         with clock.stage("link"):

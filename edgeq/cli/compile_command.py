@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -33,10 +33,24 @@ CHECKS = {
     show_default=True,
     help="Most threads that may run it; each costs scratch memory.",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "fast", "small"]),
+    default="auto",
+    show_default=True,
+    help="Weights of 4 bits and less: a byte each (fast), packed (small), or packed where it costs little time.",
+)
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
 def command(
-    model: str, output: str | None, target: str, max_threads: int, layers: bool, as_json: bool, **given: Any
+    model: str,
+    output: str | None,
+    target: str,
+    max_threads: int,
+    weights: Literal["auto", "fast", "small"],
+    layers: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Compile MODEL, an ONNX file with a float model or an integer graph, to one file for one target.
 
@@ -52,6 +66,7 @@ def command(
             target=target,
             output=output,
             max_threads=max_threads,
+            weights=weights,
             progress=progress,
             **common.settings(given),
         )

@@ -67,11 +67,17 @@ def show_artifact(console: Console, facts: dict[str, Any]) -> None:
     if facts["manifest"].get("calibrated") is False:
         console.print("[bold red]NOT CALIBRATED[/]: made with random data, the outputs mean nothing")
     show_tensors(console, facts)
-    listing = table("step", "op", "tasks", "operations", "bytes moved", right=("tasks", "operations", "bytes moved"))
-    for step in facts["steps"]:
+    right = ("weights", "stored", "tasks", "operations", "bytes moved")
+    listing = table("step", "op", *right, right=right)
+    compiled = facts["manifest"].get("layers", [])
+    for number, step in enumerate(facts["steps"]):
+        layer = compiled[number] if number < len(compiled) else {}
+        bits = layer.get("weight_bits")
         listing.add_row(
             step["name"],
             step["kind"],
+            units.size(layer["weights"]) if layer.get("weights") else "",
+            f"{bits} bit" if bits else "",
             str(step["tasks"]),
             units.amount(2 * step["macs"]) if step["macs"] else "",
             units.size(step["bytes"]),

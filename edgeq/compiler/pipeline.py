@@ -174,6 +174,7 @@ def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:
         "tasks": step.spec.tasks(),
         "macs": step.macs,
         "weights": weights,
+        "weight_bits": step.spec.stored_bits(target),
         "bytes": weights + sum(program.buffers[b].size for b in touched),
     }
 

@@ -31,6 +31,7 @@ from edgeq.integer.registry import (
 
 IR_VERSION = 10
 SCALE, ZERO_POINT = "edgeq.scale", "edgeq.zero_point"
+STORAGE = "edgeq.weights"  # of a node: how its weights are to be stored, `fast` or `small`; no arithmetic reads it
 LOW, HIGH = "edgeq.low", "edgeq.high"
 CALIBRATED, VERSION = "edgeq.calibrated", "edgeq.version"
 

@@ -40,6 +40,8 @@ class LayerPolicy(BaseModel):
         softmax: exp2 (8-bit probabilities, quadratic fraction) or shiftmax (I-ViT's, 16-bit probabilities).
         gelu: of GELU in any spelling: lut (table), shiftgelu (by shifts) or shiftgelu_paper (as published, relative to
             the largest element of each token).
+        weights: fast (a byte each) or small (packed, expanded while the kernel runs), of weights of 4 bits and less;
+            else the compiler's option decides.
         scale: real, or pow2: weights are scaled so that the requantization is a shift.
     """
 
@@ -53,6 +55,7 @@ class LayerPolicy(BaseModel):
     nonlinear: Literal["table", "interp"] | None = None
     softmax: Literal["exp2", "shiftmax"] | None = None
     gelu: Literal["lut", "shiftgelu", "shiftgelu_paper"] | None = None
+    weights: Literal["fast", "small"] | None = None
     scale: Literal["real", "pow2"] | None = None
 
     def over(self, base: LayerPolicy) -> LayerPolicy:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import PolicyError
+from edgeq.integer.graph import STORAGE, IntegerGraph
 from edgeq.quantize import Policy, QuantizeOptions, quantize
 from edgeq.quantize.report import LayerReport
 from tests.quantize.models import samples, small_classifier
@@ -128,3 +129,14 @@ def test_interpolated_tables(tmp_path: Path) -> None:
     assert [layer.nonlinear for layer in fine.layers] == [None, "interp"]
     assert [layer.dtype for layer in fine.layers] == ["int16", "int8"]
     assert fine.outputs[0].sqnr_db > plain.outputs[0].sqnr_db
+
+
+def test_storage_of_weights_is_noted_for_the_compiler(tmp_path: Path) -> None:
+    graph = small_classifier(tmp_path)
+    policy = Policy.parse("layers: {node_stem: {weights: small}}")
+    result = quantize(graph, samples(graph), QuantizeOptions(policy=policy, compare_samples=0))
+    result.graph.save(tmp_path / "noted.int.onnx")
+    noted = [n.metadata_props.get(STORAGE) for n in IntegerGraph.load(tmp_path / "noted.int.onnx").model.graph]
+    assert noted.count("small") == 1
+    with pytest.raises(PolicyError, match="weights"):
+        Policy.parse("defaults: {weights: tiny}")

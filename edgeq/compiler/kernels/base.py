@@ -140,6 +140,10 @@ class KernelSpec:
         """The tvm PrimFunc, with `global_symbol` = symbol(target). Imports tvm."""
         raise NotImplementedError
 
+    def stored_bits(self, target: Target) -> int | None:
+        """Bits that a weight takes in the artifact; None: no weights, or none of its own."""
+        return None
+
     def scratch_bytes(self, target: Target) -> int:
         """Size of the `scratch` operand: memory one running task range needs to itself."""
         return 0

@@ -138,6 +138,9 @@ class ConvSpec(KernelSpec):
         tile_bytes = tiling.tile_h * tiling.tile_w * tiling.vectors * isa_of(target).lanes
         return -(-tile_bytes // target.vector_bytes) * target.vector_bytes // 2
 
+    def stored_bits(self, target: Target) -> int:
+        return self.bits
+
     def weight_bytes(self, target: Target) -> int:
         """Size of the operand `w`."""
         plan = self.plan(target)

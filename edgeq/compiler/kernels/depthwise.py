@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeq.compiler.isa import narrow
 from edgeq.compiler.kernels.base import (
+    DTYPE_BYTES,
     DTYPE_RANGE,
     SYMMETRIC_LOWEST,
     DType,
@@ -117,6 +118,9 @@ class DepthwiseSpec(KernelSpec):
         plan = self.plan(target)
         tile = f"{plan.tile_rows}x{plan.tile_columns}x{plan.chunks[0].width}"
         return f"depthwise_{self.x_dtype}{plan.product.weight_dtype}_{self.kh}x{self.kw}_{tile}"
+
+    def stored_bits(self, target: Target) -> int:
+        return 8 * DTYPE_BYTES[self.plan(target).product.weight_dtype]
 
     def layout(self, plan: Plan) -> ChannelLayout:
         """How the parameters lie."""

@@ -102,6 +102,9 @@ class WinogradSpec(KernelSpec):
         waiting = self.m**2 * plan.columns if self.epilogue.lut else 0
         return 2 * plan.bytes_start + -(-waiting // target.vector_bytes) * target.vector_bytes
 
+    def stored_bits(self, target: Target) -> int:
+        return 16 if self.stored else 8
+
     def weight_elements(self, target: Target) -> int:
         """Elements of the operand `w`: s16 where transforms are stored, else s8."""
         plan, isa = self.plan(target), isa_of(target)

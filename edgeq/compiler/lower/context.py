@@ -17,6 +17,7 @@ from edgeq.compiler.lower.place import Pads, Placement
 from edgeq.compiler.program import Bound, Buffer, Program, Step, View, row_major, strides_in_order
 from edgeq.compiler.target import ACTIVATION_BIAS, Target
 from edgeq.errors import CompileError
+from edgeq.integer.graph import STORAGE
 
 GRAPH_DTYPES: dict[ir.DataType, DType] = {
     ir.DataType.INT8: "s8",
@@ -103,6 +104,18 @@ class Lowering:
         bound = self.constant(np.ascontiguousarray(stored))
         shape = shape_of(value)
         return View(bound.buffer, dtype, shape, row_major(shape), bias=bias, region="weights")
+
+    def storage_of(self, node: ir.Node) -> Storage:
+        """How a dense layer's weights are stored: what its policy says, else the compiler's option."""
+        noted = node.metadata_props.get(STORAGE)
+        if noted in (None, "fast", "small"):
+            return noted or self.storage
+        raise CompileError(
+            f"weights can't be stored {noted!r}",
+            where=f"node {node.name!r}",
+            why=f"its {STORAGE} is neither fast nor small",
+            hint="the integer graph was changed by hand: quantize the model again",
+        )
 
     # --- memory ----------------------------------------------------------------------------------------------------
 

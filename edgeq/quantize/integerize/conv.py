@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from edgeq.integer.graph import STORAGE
 from edgeq.quantize.integerize.emitter import Emitter, Operand, attribute
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.integerize.requantize import requantize
@@ -34,6 +35,7 @@ def emit_conv(emitter: Emitter, layer: Layer) -> None:
         ],
         **geometry,
     )
+    note_storage(emitter, layer, acc)
     _finish(emitter, layer, acc, x, quantized)
 
 
@@ -55,7 +57,15 @@ def emit_conv_transpose(emitter: Emitter, layer: Layer) -> None:
         x_zero_point=x.quant.zero_point,
         **geometry,
     )
+    note_storage(emitter, layer, acc)
     _finish(emitter, layer, acc, x, quantized)
+
+
+def note_storage(emitter: Emitter, layer: Layer, acc: ir.Value) -> None:
+    """Leaves the compiler a note of how the policy wants the layer's weights stored."""
+    wanted, node = emitter.plan.policy.layer(*layer.names).weights, acc.producer()
+    if wanted is not None and node is not None:
+        node.metadata_props[STORAGE] = wanted
 
 
 def _geometry(emitter: Emitter, layer: Layer) -> dict[str, Any]:

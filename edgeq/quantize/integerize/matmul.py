@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import ModelError
-from edgeq.quantize.integerize.conv import layer_weights
+from edgeq.quantize.integerize.conv import layer_weights, note_storage
 from edgeq.quantize.integerize.emitter import Emitter
 from edgeq.quantize.integerize.registry import emits
 from edgeq.quantize.integerize.requantize import requantize
@@ -43,6 +43,7 @@ def _emit_gemm(emitter: Emitter, layer: Layer) -> None:
         acc = emitter.emit(layer, "GemmS16", inputs)
     else:
         acc = emitter.emit(layer, "Gemm", inputs, x_zero_point=x.quant.zero_point)
+    note_storage(emitter, layer, acc)
     out = emitter.plan.quant(name_of(layer.output))
     ratio = x.quant.scale * quantized.scale / out.scale
     emitter.define(layer.output, requantize(emitter, layer, acc, ratio, out, int(quantized.bound.max(initial=0))))

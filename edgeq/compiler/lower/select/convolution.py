@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.conv_transpose import input_padding, phases
+from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.kernels.depthwise import DepthwiseSpec
 from edgeq.compiler.kernels.winograd import WinogradSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
@@ -45,18 +46,18 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
         "epilogue": epilogue,
         "x_zero_point": zero_point + source.bias,
     }
-    spec = _spec(ctx, common, groups, constants)
+    spec = _spec(ctx, common, groups, constants, ctx.storage_of(node))
     ctx.step(spec, {"x": source, "y": out, **views}, constants, spec.macs)
 
 
 def _spec(
-    ctx: Lowering, common: dict[str, Any], groups: int, constants: dict[str, np.ndarray]
+    ctx: Lowering, common: dict[str, Any], groups: int, constants: dict[str, np.ndarray], storage: Storage
 ) -> ConvSpec | DepthwiseSpec | WinogradSpec:
     """The kernel: depthwise where every channel is a group of its own."""
     weights = constants["w"]
     if groups == common["x"].c and groups > 1:
         return DepthwiseSpec(**common).fitted(ctx.target, weights)
-    direct = ConvSpec(**common, groups=groups).fitted(ctx.target, weights, ctx.storage)
+    direct = ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage)
     return direct if direct.bits < 8 else cheapest(direct, constants, ctx.target)
 
 
@@ -96,7 +97,7 @@ def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
             "x_zero_point": zero_point + source.bias,
         }
         constants["w"] = phase.weights
-        spec = _spec(ctx, common, groups, constants)
+        spec = _spec(ctx, common, groups, constants, ctx.storage_of(node))
         views = {
             "x": replace(source, offset=source.offset + x_offset),
             "y": replace(out, offset=out.offset + y_offset),

@@ -52,7 +52,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         groups=1,
         epilogue=epilogue,
         x_zero_point=integer(node, "x_zero_point") + source.bias,
-    ).fitted(ctx.target, constants["w"], ctx.storage)
+    ).fitted(ctx.target, constants["w"], ctx.storage_of(node))
     ctx.step(spec, {"x": source, "y": target, **views}, constants, macs=x.w * x.c * y.c)
     if target is not out:
         ctx.copy(target, out)
