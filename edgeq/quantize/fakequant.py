@@ -56,8 +56,7 @@ class FakeQuantized:
         proto = model_with_outputs(plan.topology.model, ())
         nodes = _insert_weights(proto.graph, self._defaults())
         names = _insert_roundings(proto.graph, nodes, plan, self.outputs)
-        present = {value.name for value in (*proto.graph.output, *proto.graph.input)}
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+        _cut(proto.graph, names)
         self._session = Session(proto, names)
 
     def run(
@@ -153,6 +152,19 @@ def _insert_roundings(
     del graph.node[:]
     graph.node.extend(copies)
     return [renamed.get(name, name) for name in outputs]
+
+
+def _cut(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
+    """Keep what the outputs need: a network cut off behind a layer runs no further."""
+    needed, kept = set(outputs), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(name for name in node.input if name)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    del graph.node[:], graph.output[:]
+    graph.node.extend(copies)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs))
 
 
 def _is_rounded(plan: Plan, name: str) -> bool:

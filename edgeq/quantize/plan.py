@@ -6,6 +6,7 @@ s16  scale = max(|low|, |high|) / 32767, symmetric, from the observed extremes: 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,12 @@ class Plan:
     def decide(self, fixed: Mapping[str, Quant]) -> None:
         """Set quantizations from elsewhere (training), by the name of a value of each scale group."""
         self._decided.update({self.ties.scales.find(name): quant for name, quant in fixed.items()})
+
+    def with_weights(self, weights: Mapping[str, QuantizedWeights]) -> Plan:
+        """The same plan with other integers for its weights."""
+        result = copy.copy(self)
+        result.weights = dict(weights)
+        return result
 
     # Which scale -----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ ACCUMULATOR_LIMIT = 2**31 - 1
 #: Bias alone may take half of that.
 BIAS_LIMIT = 2**30
 #: Shares of the largest weight tried as clipping point below 7 bits.
-_CLIPPING = np.linspace(0.3, 1.0, 36)
+CLIPPING = np.linspace(0.3, 1.0, 36)
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,22 @@ def quantize_weights(
         )
     qmax = 2 ** (bits - 1) - 1
     scale = _scales(wide, qmax, clip=bits < 7)
+    scale = admissible(scale, offset, x_scale=x_scale, y_scale=y_scale, power_of_two=power_of_two)
+    return _fit(wide, offset, scale, qmax, x_scale, x_extent, taps)
+
+
+def admissible(scale: Float, offset: Float, *, x_scale: float, y_scale: float, power_of_two: bool = False) -> Float:
+    """Scales [channels] made usable: never zero, with a bias that fits, and on the grid of shifts where asked for.
+
+    Args:
+        scale: wanted, real units per step. offset: bias, real units. The rest as of `quantize_weights`.
+    """
     # A dead channel has no scale of its own: give it one in which the bias is precise and the multiplier ordinary.
     scale = np.where(scale > 0, scale, y_scale / x_scale * 2.0**-8)
     # Scales under this make the multiplier vanish; the weights then are far below the output's step anyway.
     scale = np.maximum(scale, y_scale / x_scale * 2.0**-31)
     scale = np.maximum(scale, np.abs(offset) / (x_scale * BIAS_LIMIT))
-    if power_of_two:
-        scale = _to_power_of_two(scale, x_scale / y_scale)
-    return _fit(wide, offset, scale, qmax, x_scale, x_extent, taps)
+    return _to_power_of_two(scale, x_scale / y_scale) if power_of_two else scale
 
 
 def keep_integers(
@@ -134,7 +142,7 @@ def _scales(weights: Float, qmax: int, *, clip: bool) -> Float:
     if not clip:
         return np.asarray(largest / qmax)
     best, least = largest / qmax, np.full(len(weights), np.inf)
-    for share in _CLIPPING:
+    for share in CLIPPING:
         scale = largest * share / qmax
         safe = np.where(scale > 0, scale, 1.0)[:, None]
         error = ((np.clip(np.rint(weights / safe), -qmax, qmax) * safe - weights) ** 2).sum(axis=1)
