@@ -146,6 +146,10 @@ def quantize(
     output: str | Path | None = None,
     observer: str | None = None,
     policy: str | Path | None = None,
+    recipe: str | None = None,
+    steps: str | Sequence[str] | None = None,
+    weight_bits: int | None = None,
+    edge_bits: int | None = None,
     samples: int | None = None,
     preprocess: str | None = None,
     batch: int | None = None,
@@ -165,6 +169,10 @@ def quantize(
         output: file to write the integer graph to (ONNX).
         observer: how ranges are chosen: l2.4 (default), minmax, moving-average, percentile, mse, entropy.
         policy: YAML file with bits and forms for each layer.
+        recipe: fast, default or best: how much is tried to lower the error of the output.
+        steps: names of the steps to try instead of a recipe's, as a sequence or separated by commas.
+        weight_bits: 2 … 8, of all weights (default: 8); below 7, first, last and depthwise layers keep 8.
+        edge_bits: of the weights of first, last and depthwise layers.
         samples: calibrate on at most this many.
         preprocess: for images: YAML (text or a file) with size, crop, scale, mean, std, layout, color.
         batch: size of a dynamic leading dimension; None: 1.
@@ -188,7 +196,16 @@ def quantize(
         check_output(Path(output))
     model = _float_graph(model, example_inputs, batch, shapes)
     data = calibration_data(model, calib, samples, preprocess, seed)
-    options = QuantizeOptions.make(observer=observer, policy=policy, allow_float=allow_float, progress=progress)
+    options = QuantizeOptions.make(
+        observer=observer,
+        policy=policy,
+        recipe=recipe,
+        steps=steps,
+        weight_bits=weight_bits,
+        edge_bits=edge_bits,
+        allow_float=allow_float,
+        progress=progress,
+    )
     result = cached(model, data, options, run)
     if output is not None:
         from edgeq.files import atomic_path
@@ -332,7 +349,7 @@ def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None)
         manifest["source"] = Path(model).name
     if quantized is not None:
         report = quantized.report.as_dict()
-        kept = ("samples", "observer", "outputs", "compared", "promoted", "warnings")
+        kept = ("samples", "observer", "recipe", "steps", "outputs", "compared", "promoted", "warnings")
         manifest["quantization"] = {key: report[key] for key in kept}
     return manifest
 

@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Wide enough for every table where the output is a file or a pipe and has no width of its own.
 PIPE_WIDTH = 132
 
+RECIPES = ["fast", "default", "best"]
 OBSERVERS = ["l2.4", "minmax", "moving-average", "percentile", "mse", "entropy"]
 
 
@@ -85,7 +86,7 @@ def board_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def calibration_options(function: F) -> F:
-    """How a float model is quantized: data, observer, policy."""
+    """How a float model is quantized: data, observer, policy, recipe."""
     options = (
         click.option(
             "--calib",
@@ -104,6 +105,20 @@ def calibration_options(function: F) -> F:
             "--observer", type=click.Choice(OBSERVERS), help="How ranges are chosen from the data (default: l2.4)."
         ),
         click.option("--policy", type=click.Path(), metavar="FILE", help="YAML: bits and forms for each layer."),
+        click.option(
+            "--recipe",
+            type=click.Choice(RECIPES),
+            help="How much is tried to lower the error of the output (default: default).",
+        ),
+        click.option("--steps", metavar="A,B", help="The steps to try, instead of a recipe's."),
+        click.option(
+            "--weight-bits",
+            type=click.IntRange(2, 8),
+            help="Bits of all weights (default: 8); below 7, first, last and depthwise layers keep 8.",
+        ),
+        click.option(
+            "--edge-bits", type=click.IntRange(2, 8), help="Bits of the weights of first, last and depthwise layers."
+        ),
         click.option("--allow-float", is_flag=True, help="Accept float islands where an op has no integer form."),
         click.option("--seed", type=int, help="Seed of `--calib random` (default 0)."),
     )

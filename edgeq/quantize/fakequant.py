@@ -187,10 +187,11 @@ def _reads_s8(plan: Plan, layer: Layer) -> bool:
 
 
 def _round(source: str, target: str, quant: Quant, prefix: str | None = None) -> list[onnx.NodeProto]:
-    """Nodes that round to a grid: QuantizeLinear and back for 8 bits, arithmetic for 16."""
+    """Nodes that round to a grid: QuantizeLinear and back for 8 bits, arithmetic for 16 and for fewer than 8."""
     name = prefix or target
     scale = _constant(f"{name}::scale", np.array(quant.scale, np.float32))
-    if quant.dtype != S16:
+    whole = dtype_range(quant.dtype)
+    if quant.dtype != S16 and quant.limits == whole:
         zero = _constant(f"{name}::zero", np.array(quant.zero_point, quant.dtype))
         grid = [scale.output[0], zero.output[0]]
         return [
@@ -200,8 +201,8 @@ def _round(source: str, target: str, quant: Quant, prefix: str | None = None) ->
             helper.make_node("DequantizeLinear", [f"{name}::integer", *grid], [target]),
         ]
     low, high = (
-        _constant(f"{name}::{end}", np.array(limit, np.float32))
-        for end, limit in zip(("low", "high"), dtype_range(quant.dtype), strict=True)
+        _constant(f"{name}::{end}", np.array(limit - quant.zero_point, np.float32))
+        for end, limit in zip(("low", "high"), quant.limits, strict=True)
     )
     return [
         scale,

@@ -18,12 +18,15 @@ from edgeq.integer.proof import prove
 from edgeq.quantize.calibrate import Progress, Ranges, as_data, calibrate
 from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.integerize import build, check_supported
+from edgeq.quantize.kinds import resolve, with_weight_bits
 from edgeq.quantize.logits import rounded_attention
 from edgeq.quantize.observers import DEFAULT, get
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import Policy
 from edgeq.quantize.promote import Promotion, promote
-from edgeq.quantize.report import QuantizeReport, compare_outputs, layer_reports, promoted_tensors
+from edgeq.quantize.recipe import DEFAULT as DEFAULT_RECIPE
+from edgeq.quantize.recipe import refine, steps_of
+from edgeq.quantize.report import QuantizeReport, StepReport, compare_outputs, layer_reports, promoted_tensors
 from edgeq.quantize.topology import Topology, name_of, shape_of
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ class QuantizeOptions:
     Attributes:
         observer: one of edgeq.quantize.observers.OBSERVERS; the policy may choose others per layer.
         policy: per-layer choices, None = defaults.
+        recipe: fast, default or best (recipe.py): which steps are tried to lower the final output's error.
+        steps: names of the steps instead of a recipe's.
+        weight_bits: 2 … 8, of all weights for which the policy names no layer; None = 8.
+        edge_bits: of first, last and depthwise layers; None = 8 where weight_bits is less than 7.
         promote: keep in s16 the tensors that the label-free rule finds (never on random data).
         promotion_budget: normalised error of the final output that may remain, None = .01 (.03 above 100 tensors).
         promotion_samples: samples the rule looks at, None = 4 to 32, more for smaller networks.
@@ -46,11 +53,15 @@ class QuantizeOptions:
         compare_samples: calibration samples on which the integer graph is compared with the float graph; 0 = don't.
         seed: of random data.
         threads: samples run at a time, None = one per core.
-        progress: called with (stage, done, total) now and then; stages: calibrate, promote, compare.
+        progress: called with (stage, done, total) now and then; stages: calibrate, promote, recipe, compare.
     """
 
     observer: str = DEFAULT
     policy: Policy | None = None
+    recipe: str = DEFAULT_RECIPE
+    steps: tuple[str, ...] | None = None
+    weight_bits: int | None = None
+    edge_bits: int | None = None
     promote: bool = True
     promotion_budget: float | None = None
     promotion_samples: int | None = None
@@ -66,6 +77,8 @@ class QuantizeOptions:
         *,
         observer: str | None = None,
         policy: str | Path | Policy | None = None,
+        recipe: str | None = None,
+        steps: str | Sequence[str] | None = None,
         allow_float: bool = False,
         progress: Progress | None = None,
         **more: Any,
@@ -75,12 +88,13 @@ class QuantizeOptions:
         Args:
             observer: name, None = default.
             policy: a YAML file, or a Policy.
+            recipe: name, None = default. steps: names, or one text with commas; None = the recipe's.
             allow_float: refused: integer graphs have no float islands.
             progress: called with (stage, done, total).
             more: further fields.
 
         Raises:
-            UsageError: unknown observer, or allow_float. PolicyError: the policy is wrong.
+            UsageError: unknown observer, recipe or step, or allow_float. PolicyError: the policy is wrong.
         """
         if allow_float:
             raise UsageError(
@@ -92,7 +106,10 @@ class QuantizeOptions:
         name = observer or DEFAULT
         get(name)
         chosen = policy if isinstance(policy, Policy) or policy is None else Policy.load(policy)
-        return cls(observer=name, policy=chosen, progress=progress, **more)
+        listed = None if steps is None else tuple(steps.split(",") if isinstance(steps, str) else steps)
+        plan = recipe or DEFAULT_RECIPE
+        steps_of(plan, listed)
+        return cls(observer=name, policy=chosen, recipe=plan, steps=listed, progress=progress, **more)
 
 
 @dataclass(frozen=True)
@@ -142,10 +159,9 @@ def prepare(
     Arguments and errors as of `quantize`.
     """
     chosen = options or QuantizeOptions()
-    policy, watch = chosen.policy or Policy(), _Stopwatch()
-    topology = Topology(graph)
+    topology, watch = Topology(graph), _Stopwatch()
     check_supported(topology)
-    policy.check(topology.names())
+    policy = _policy(topology, chosen)
     samples = as_data(graph, data, chosen.seed)
     with watch.stage("calibrate"):
         ranges = calibrate(graph, samples, chosen.observer, threads=chosen.threads, progress=chosen.progress)
@@ -175,13 +191,18 @@ def quantize(
         DataError: calibration data that doesn't fit.
         PolicyError: the policy names a layer that isn't in the model.
         UnsupportedOpError: an op without integer form.
+        UsageError: unknown recipe or step, a width outside 2 … 8.
         CompileError: sums that could leave 32 bits.
     """
     chosen = options or QuantizeOptions()
+    steps = steps_of(chosen.recipe, chosen.steps)
     prepared = prepare(graph, data, chosen)
-    topology, ranges, promotion = prepared.plan.topology, prepared.plan.ranges, prepared.promotion
-    samples, watch = prepared.data, _Stopwatch(dict(prepared.seconds))
-    plan = prepared.plan
+    watch, tried = _Stopwatch(dict(prepared.seconds)), list[StepReport]()
+    if prepared.data.calibrated:
+        with watch.stage("recipe"):
+            prepared, tried = refine(prepared, steps, chosen.threads, chosen.progress)
+    plan, samples, promotion = prepared.plan, prepared.data, prepared.promotion
+    ranges = plan.ranges
     plans = [plan, *_plans(plan, others)]
     with watch.stage("integerize"):
         # Largest first: its constants hold those of the others, and decide their scale.
@@ -204,7 +225,9 @@ def quantize(
         promoted=promoted_tensors(plan, promotion),
         promotion_error=(promotion.before, promotion.after, promotion.budget),
         seconds=watch.seconds,
-        warnings=_warnings(ranges, promotion) + rounded_attention(topology),
+        recipe=chosen.recipe if chosen.steps is None else "custom",
+        steps=tried,
+        warnings=_warnings(ranges, promotion) + rounded_attention(plan.topology),
     )
     return QuantizeResult(built.graph, report, tuple(all_built[index].graph for index in range(1, len(plans))))
 
@@ -222,13 +245,25 @@ def _plans(plan: Plan, others: Sequence[FloatGraph]) -> list[Plan]:
                 why="these tensors are there at some of the shapes only, so they have no common scales",
                 hint="compile an artifact for each shape",
             )
-        plans.append(Plan(topology, plan.ranges, plan.policy, plan.promoted, constants=plan.constants))
+        plans.append(Plan(topology, plan.ranges, plan.policy, plan.promoted, plan.weights, constants=plan.constants))
     return plans
 
 
 def _elements(topology: Topology) -> int:
     """Values of all inputs."""
     return sum(math.prod(shape_of(value)) for value in topology.graph.inputs)
+
+
+def _policy(topology: Topology, options: QuantizeOptions) -> Policy:
+    """The policy for every layer by name, checked against the model."""
+    policy = options.policy or Policy()
+    policy.check(topology.names())
+    for name, bits in (("weight_bits", options.weight_bits), ("edge_bits", options.edge_bits)):
+        if bits is not None and not 2 <= bits <= 8:
+            raise UsageError("no such weight width", where=name, why=f"{bits}", hint="weights have 2 to 8 bits")
+    if options.weight_bits is not None or options.edge_bits is not None:
+        policy = with_weight_bits(policy, options.weight_bits or 8, options.edge_bits)
+    return resolve(policy, topology)
 
 
 def _promotion(plan: Plan, samples: CalibrationData, options: QuantizeOptions) -> Promotion:

@@ -26,6 +26,10 @@ from edgeq.errors import PolicyError
 ObserverName = Literal["l2.4", "minmax", "moving-average", "percentile", "mse", "entropy"]
 
 
+RoundingName = Literal["nearest", "gptq", "adaround"]
+ClipName = Literal["max", "mse", "output"]
+
+
 class LayerPolicy(BaseModel):
     """Choices for a layer; None = not decided here.
 
@@ -43,6 +47,8 @@ class LayerPolicy(BaseModel):
         weights: fast (a byte each) or small (packed, expanded while the kernel runs), of weights of 4 bits and less;
             else the compiler's option decides.
         scale: real, or pow2: weights are scaled so that the requantization is a shift.
+        rounding: how weights become integers; deciding it takes the layer out of the recipe's choice.
+        clip: the largest weight an integer stands for: the largest there is, or the least error of weights or output.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +63,8 @@ class LayerPolicy(BaseModel):
     gelu: Literal["lut", "shiftgelu", "shiftgelu_paper"] | None = None
     weights: Literal["fast", "small"] | None = None
     scale: Literal["real", "pow2"] | None = None
+    rounding: RoundingName | None = None
+    clip: ClipName | None = None
 
     def over(self, base: LayerPolicy) -> LayerPolicy:
         """These choices on top of others."""
@@ -64,12 +72,19 @@ class LayerPolicy(BaseModel):
 
 
 class Policy(BaseModel):
-    """A whole policy: defaults and layers by name or pattern, in order."""
+    """A whole policy: defaults and layers by name or pattern, in order.
+
+    `first`, `last` and `depthwise` speak of the layers with weights that are so (`kinds.py` says which); they come
+    after the defaults and before the layers.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     defaults: LayerPolicy = LayerPolicy()
+    first: LayerPolicy = LayerPolicy()
+    last: LayerPolicy = LayerPolicy()
+    depthwise: LayerPolicy = LayerPolicy()
     layers: dict[str, LayerPolicy] = Field(default_factory=dict)
 
     def layer(self, *names: str) -> LayerPolicy:

@@ -49,7 +49,7 @@ class Product:
     def as_rows(self, array: Array) -> Array:
         """An array of the weights' shape (their scales) as [output channels, fan-in]."""
         if self.layer.op == "MatMul":
-            return np.transpose(array)
+            return np.asarray(array.T)
         if self.layer.op == "Conv":
             return np.asarray(array.reshape(len(array), -1))
         return np.asarray(self._transposed(array).reshape(array.shape[1] * self.group, -1))
@@ -123,6 +123,16 @@ def bits_of(plan: Plan, product: Product) -> int:
     return plan.policy.layer(*product.layer.names).weight_bits or 8
 
 
+def brought_along(plan: Plan, product: Product, bits: int) -> QuantizedWeights | None:
+    """The integers a model brings for a layer, where they can stay; None where it brings none."""
+    weight = product.layer.node.inputs[1]
+    stored = None if weight is None else stored_integers(weight)
+    if stored is None or bits != 8 or plan.policy.layer(*product.layer.names).scale == "pow2":
+        return None
+    x = read_quant(plan, product)
+    return keep_integers(stored.arranged(product.as_rows), product.bias, x_scale=x.scale, x_extent=extent_of(x))
+
+
 def plain_weights(plan: Plan, product: Product, bits: int | None = None) -> QuantizedWeights:
     """Weights rounded to nearest, bias corrected where calibration knows the mean input; integers a model brings stay.
 
@@ -131,14 +141,10 @@ def plain_weights(plan: Plan, product: Product, bits: int | None = None) -> Quan
         bits: 2 … 8; None = the policy's.
     """
     width = bits or bits_of(plan, product)
+    kept = brought_along(plan, product, width)
+    if kept is not None:
+        return kept
     x, layer = read_quant(plan, product), product.layer
-    power_of_two = plan.policy.layer(*layer.names).scale == "pow2"
-    weight = layer.node.inputs[1]
-    stored = None if weight is None else stored_integers(weight)
-    if stored is not None and width == 8 and not power_of_two:
-        kept = keep_integers(stored.arranged(product.as_rows), product.bias, x_scale=x.scale, x_extent=extent_of(x))
-        if kept is not None:
-            return kept
     return quantize_weights(
         product.rows,
         product.bias,
@@ -146,6 +152,6 @@ def plain_weights(plan: Plan, product: Product, bits: int | None = None) -> Quan
         x_scale=x.scale,
         x_extent=extent_of(x),
         y_scale=plan.quant(name_of(layer.output)).scale,
-        power_of_two=power_of_two,
+        power_of_two=plan.policy.layer(*layer.names).scale == "pow2",
         taps=expected_taps(layer, plan.ranges.means),
     )

@@ -75,6 +75,22 @@ class OutputReport:
 
 
 @dataclass(frozen=True)
+class StepReport:
+    """One step of a recipe.
+
+    Attributes:
+        name: of the step. before, after: normalised squared error of the final output. kept: whether it was.
+        seconds: wall time.
+    """
+
+    name: str
+    before: float
+    after: float
+    kept: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
 class QuantizeReport:
     """Everything a person wants to know about a quantization.
 
@@ -84,6 +100,7 @@ class QuantizeReport:
         promoted: tensor names kept in s16 with the output error each causes alone in s8.
         promotion_error: normalised error of the final output from activations, (all s8, after promotion, budget).
         seconds: time per stage. warnings: what should not be overlooked.
+        recipe: its name. steps: what it tried, with the final output's error before and after.
     """
 
     calibrated: bool
@@ -97,6 +114,8 @@ class QuantizeReport:
     promotion_error: tuple[float, float, float] = (0.0, 0.0, 0.0)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    recipe: str = "fast"
+    steps: list[StepReport] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For `json.dumps`."""

@@ -79,3 +79,12 @@ def small_classifier(folder: Path) -> FloatGraph:
     y = m.node("Gemm", [y, m.weights(8, 5), m.weights(5)], ["logits"])
     y = m.node("Softmax", [y], ["prob"], axis=-1)
     return m.graph(folder, y)
+
+
+def deep_network(folder: Path) -> FloatGraph:
+    """Eight products, each with a Relu."""
+    m = ModelMaker()
+    y = m.input("x", 1, 16)
+    for index in range(8):
+        y = m.node("Relu", [m.node("MatMul", [y, m.weights(16, 16)], [f"l{index}"])], [f"r{index}"])
+    return m.graph(folder, y)

@@ -45,7 +45,7 @@ def test_empty_policy_is_the_default() -> None:
     [
         ("layers: {a: {weight_bit: 4}}", "did you mean 'weight_bits'"),
         ("layer: {}", "did you mean 'layers'"),
-        ("zzz: 1", "known keys: version, defaults, layers"),
+        ("zzz: 1", "known keys: version, defaults, first, last, depthwise, layers"),
         ("defaults: {weight_bits: 9}", "weight_bits"),
         ("defaults: {weight_bits: 0}", "weight_bits"),
         ("defaults: {activation: s4}", "'s8' or 's16'"),

@@ -47,9 +47,12 @@ def integerize(
         UnsupportedOpError: an op has no integer form; the message names its layer and the cost of running it in float.
         PolicyError: the policy names a layer that isn't there.
     """
+    from edgeq.quantize.kinds import resolve
+
     topology = Topology(graph)
     chosen = policy or Policy()
     chosen.check(topology.names())
+    chosen = resolve(chosen, topology)
     return build(Plan(topology, ranges, chosen, promoted)).graph
 
 

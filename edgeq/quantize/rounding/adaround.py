@@ -8,6 +8,8 @@ framework. Starts from given integers (GPTQ's): a weight moves by at most one st
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,10 +53,10 @@ def adaround(targets: Float, covariance: Float, qmax: int, steps: int = STEPS) -
 def _exponent(progress: float) -> float:
     start, end = EXPONENTS
     share = (progress - WARM_UP) / (1 - WARM_UP)
-    return end + (start - end) * 0.5 * (1 + np.cos(share * np.pi))
+    return end + (start - end) * 0.5 * (1 + math.cos(share * math.pi))
 
 
-def _push(gate: Single, exponent: float) -> Single:
+def _push(gate: NDArray[np.floating], exponent: float) -> Single:
     """Gradient of 1 − |2h − 1|^exponent."""
     centred = 2 * gate - 1
     return np.asarray(-2 * exponent * np.sign(centred) * np.abs(centred) ** (exponent - 1), dtype=np.float32)

@@ -143,7 +143,7 @@ def input_vectors(product: Product, array: Array, limit: int) -> NDArray[np.floa
         return np.ascontiguousarray(rows[:, _spread(rows.shape[1], limit)], dtype=np.float32)
     windows = _transposed_windows(product, array) if product.layer.op == "ConvTranspose" else _windows(product, array)
     # [N, C, oh, ow, kh, kw] at some positions -> [positions, groups, C/g·kh·kw]
-    count, channels, height, width = windows.shape[:4]
+    count, _, height, width = windows.shape[:4]
     picture, place = np.divmod(_spread(count * height * width, limit), height * width)
     chosen = windows[picture, :, place // width, place % width]
     grouped = chosen.reshape(len(chosen), product.group, -1)
@@ -184,7 +184,8 @@ def _slide(
     """Windows [N, C, oh, ow, kh, kw] of [N, C, H, W]; padding is zero, negative padding cuts."""
     top, left, bottom, right = pads
     grown = np.pad(array, ((0, 0), (0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))))
-    grown = grown[:, :, max(-top, 0) : grown.shape[2] - max(-bottom, 0), max(-left, 0) : grown.shape[3] - max(-right, 0)]
+    rows = slice(max(-top, 0), grown.shape[2] - max(-bottom, 0))
+    grown = grown[:, :, rows, max(-left, 0) : grown.shape[3] - max(-right, 0)]
     reach = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1)]
     views = np.lib.stride_tricks.sliding_window_view(grown, reach, axis=(2, 3))
     return views[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]

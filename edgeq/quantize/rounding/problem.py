@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from edgeq.quantize.integerize.weights import ACCUMULATOR_LIMIT, QuantizedWeights, admissible
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, extent_of, read_quant
-from edgeq.quantize.rounding.gram import Gram
 from edgeq.quantize.rounding.gptq import damped
+from edgeq.quantize.rounding.gram import Gram
 from edgeq.quantize.topology import name_of
 
 Float = NDArray[np.float64]

@@ -1,0 +1,180 @@
+"""Recipes: which steps are tried behind calibration and promotion, each kept only if the final output errs less.
+
+fast      nothing: weights rounded to nearest, the mean effect of rounding in the bias
+default   gptq
+best      migrate, equalize, ranges, gptq, sequential, adaround
+
+A step is judged on calibration samples it was not fitted to (every fourth one, where there are at least 16). What all
+steps together have given is compared with plain rounding once more, on the integer graph itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgeq.errors import UsageError
+from edgeq.quantize.calibrate import Progress
+from edgeq.quantize.integerize import build
+from edgeq.quantize.judge import Array, Judge, split
+from edgeq.quantize.plan import Plan
+from edgeq.quantize.products import Product, bits_of, brought_along, products
+from edgeq.quantize.report import StepReport
+from edgeq.quantize.rounding.sequential import moments, round_in_order
+from edgeq.quantize.rounding.solve import solve_all
+
+if TYPE_CHECKING:
+    from edgeq.quantize.pipeline import Prepared
+
+RECIPES: dict[str, tuple[str, ...]] = {
+    "fast": (),
+    "default": ("gptq",),
+    "best": ("gptq", "sequential", "adaround"),
+}
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may use: samples to fit on, threads, progress."""
+
+    samples: list[dict[str, Array]]
+    threads: int | None
+
+
+def steps_of(recipe: str, steps: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names of the steps, in order.
+
+    Raises:
+        UsageError: unknown recipe or step.
+    """
+    if recipe not in RECIPES:
+        raise _unknown("recipe", recipe, list(RECIPES))
+    for step in steps or ():
+        if step not in STEPS:
+            raise _unknown("step", step, list(STEPS))
+    wanted = set(RECIPES[recipe] if steps is None else steps)
+    return tuple(step for step in STEPS if step in wanted)
+
+
+def _unknown(what: str, name: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(
+        f"unknown {what} {name!r}", where=f"option {what}", hint=f"{hint}known {what}s: {', '.join(known)}"
+    )
+
+
+def refine(
+    start: Prepared, steps: tuple[str, ...], threads: int | None = None, progress: Progress | None = None
+) -> tuple[Prepared, list[StepReport]]:
+    """Apply the steps that lower the error of the final output.
+
+    Args:
+        start: calibrated and planned. steps: names, see `steps_of`.
+        threads: samples run at a time. progress: called with (stage, done, total).
+
+    Returns:
+        what came out, and what was tried.
+    """
+    fit, held = split(start.data)
+    context = Context(fit, threads)
+    current = _with_decided(start, context)
+    if not steps:
+        return current, []
+    judge = Judge(start.plan.topology, held, threads)
+    error, reports = judge.error(current.plan), list[StepReport]()
+    for index, name in enumerate(steps):
+        if progress:
+            progress("recipe", index, len(steps))
+        began = time.perf_counter()
+        candidate = STEPS[name](current, context)
+        after = error if candidate is None else judge.error(candidate.plan)
+        kept = candidate is not None and after < error
+        reports.append(StepReport(name, error, after, kept, round(time.perf_counter() - began, 4)))
+        if candidate is not None and kept:
+            current, error = candidate, after
+    if any(report.kept for report in reports):
+        plain, refined = (judge.exact_error(build(found.plan).graph) for found in (start, current))
+        if refined > plain:
+            reports.append(StepReport("integer graph", plain, refined, False, 0.0))
+            current = _with_decided(start, context)
+    return current, reports
+
+
+def _open(plan: Plan) -> list[Product]:
+    """Layers whose weights a recipe may round: no integers of the model's own, nothing decided by the policy."""
+    return [
+        product
+        for product in products(plan.topology)
+        if not _decided(plan, product) and brought_along(plan, product, bits_of(plan, product)) is None
+    ]
+
+
+def _decided(plan: Plan, product: Product) -> bool:
+    policy = plan.policy.layer(*product.layer.names)
+    return policy.rounding is not None or policy.clip is not None
+
+
+def _with_decided(start: Prepared, context: Context) -> Prepared:
+    """Layers for which the policy names a rounding or a clipping get it, unasked."""
+    layers = [product for product in products(start.plan.topology) if _decided(start.plan, product)]
+    if not layers or not start.data.calibrated:
+        return start
+    policies = {product.layer.name: start.plan.policy.layer(*product.layer.names) for product in layers}
+    weights = solve_all(
+        start.plan,
+        layers,
+        moments(start.plan, context.samples, layers, context.threads),
+        {product.layer.name: bits_of(start.plan, product) for product in layers},
+        {name: policy.rounding or "nearest" for name, policy in policies.items()},
+        {name: policy.clip for name, policy in policies.items()},
+        context.threads,
+    )
+    return replace(start, plan=start.plan.with_weights({**start.plan.weights, **weights}))
+
+
+def _round_all(rounding: str) -> Callable[[Prepared, Context], Prepared | None]:
+    """Every layer by itself, on the inputs of the network as it is now."""
+
+    def step(current: Prepared, context: Context) -> Prepared | None:
+        plan, layers = current.plan, _open(current.plan)
+        if not layers:
+            return None
+        bits, methods, clips = _choices(plan, layers, rounding)
+        grams = moments(plan, context.samples, layers, context.threads)
+        weights = solve_all(plan, layers, grams, bits, methods, clips, context.threads)
+        return replace(current, plan=plan.with_weights({**plan.weights, **weights}))
+
+    return step
+
+
+def _in_order(current: Prepared, context: Context) -> Prepared | None:
+    """GPTQ layer after layer, each making up for what those in front of it did."""
+    plan, layers = current.plan, _open(current.plan)
+    if not layers:
+        return None
+    kept = {name: weights for name, weights in plan.weights.items() if name not in {p.layer.name for p in layers}}
+    weights = round_in_order(
+        plan.with_weights(kept), context.samples, *_choices(plan, layers, "gptq"), threads=context.threads
+    )
+    return replace(current, plan=plan.with_weights(weights))
+
+
+def _choices(
+    plan: Plan, layers: list[Product], rounding: str
+) -> tuple[Mapping[str, int], Mapping[str, str], Mapping[str, str | None]]:
+    names = [product.layer.name for product in layers]
+    bits = {product.layer.name: bits_of(plan, product) for product in layers}
+    return bits, dict.fromkeys(names, rounding), dict.fromkeys(names, None)
+
+
+#: By name, in the order they are applied.
+STEPS: dict[str, Callable[[Prepared, Context], Prepared | None]] = {
+    "gptq": _round_all("gptq"),
+    "sequential": _in_order,
+    "adaround": _round_all("adaround"),
+}
