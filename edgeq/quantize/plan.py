@@ -136,7 +136,7 @@ class Plan:
     def with_weights(self, weights: Mapping[str, QuantizedWeights]) -> Plan:
         """The same plan with other integers for its weights."""
         result = copy.copy(self)
-        result.weights = dict(weights)
+        result.weights, result.constants = dict(weights), dict(self.constants)
         return result
 
     # Which scale -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeq.errors import UsageError
+from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.integerize import build
 from edgeq.quantize.judge import Array, Judge, split
@@ -98,11 +99,16 @@ def refine(
         if candidate is not None and kept:
             current, error = candidate, after
     if any(report.kept for report in reports):
-        plain, refined = (judge.exact_error(build(found.plan).graph) for found in (start, current))
+        plain, refined = (judge.exact_error(_build(found.plan)) for found in (start, current))
         if refined > plain:
             reports.append(StepReport("integer graph", plain, refined, False, 0.0))
             current = _with_decided(start, context)
     return current, reports
+
+
+def _build(plan: Plan) -> IntegerGraph:
+    """The integer graph of a copy of the plan: building settles the ranges of constants, and that is for later."""
+    return build(plan.with_weights(plan.weights)).graph
 
 
 def _open(plan: Plan) -> list[Product]:

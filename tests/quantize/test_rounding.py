@@ -61,9 +61,7 @@ def test_searches_beat_rounding_to_nearest(name: str) -> None:
     for seed in range(8):
         layer = problem(2, 6, 24, seed)
         scale = largest(layer)
-        found, plain = (
-            layer.error(values, scale).sum() for values in (ROUNDINGS[name](layer, scale), nearest(layer, scale))
-        )
+        found, plain = (layer.error(ROUNDINGS[kind](layer, scale), scale).sum() for kind in (name, "nearest"))
         gains.append(found / plain)
     assert max(gains) < 1
     assert np.mean(gains) < 0.6
