@@ -112,17 +112,20 @@ def _build(plan: Plan) -> IntegerGraph:
 
 
 def _open(plan: Plan) -> list[Product]:
-    """Layers whose weights a recipe may round: no integers of the model's own, nothing decided by the policy."""
+    """Layers whose weights a recipe may round: no integers of the model's own, nothing decided by the policy,
+    more than a sign."""
     return [
         product
         for product in products(plan.topology)
-        if not _decided(plan, product) and brought_along(plan, product, bits_of(plan, product)) is None
+        if not _decided(plan, product)
+        and bits_of(plan, product) > 1
+        and brought_along(plan, product, bits_of(plan, product)) is None
     ]
 
 
 def _decided(plan: Plan, product: Product) -> bool:
     policy = plan.policy.layer(*product.layer.names)
-    return policy.rounding is not None or policy.clip is not None
+    return bits_of(plan, product) > 1 and (policy.rounding is not None or policy.clip is not None)
 
 
 def _with_decided(start: Prepared, context: Context) -> Prepared:
