@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeq.evaluate.score import evaluate as eval
     from edgeq.report.api import regress, report
     from edgeq.search.api import search
+    from edgeq.tuning.api import tune
 
 # Public name -> (module, name there).
 _PUBLIC = {
@@ -37,6 +38,7 @@ _PUBLIC = {
     "search": ("edgeq.search.api", "search"),
     "run": ("edgeq.evaluate.execute", "run"),
     "targets": ("edgeq.environment", "targets"),
+    "tune": ("edgeq.tuning.api", "tune"),
     "verify": ("edgeq.evaluate.execute", "verify"),
 }
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "run",
     "search",
     "targets",
+    "tune",
     "verify",
 ]
 

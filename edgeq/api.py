@@ -19,6 +19,7 @@ from edgeq.errors import CompileError, RunError, UsageError
 from edgeq.files import check_output
 
 if TYPE_CHECKING:
+    from edgeq.compiler.schedule import Schedule
     from edgeq.compiler.target import Target
     from edgeq.frontend.graph import FloatGraph
     from edgeq.integer import IntegerGraph
@@ -78,6 +79,7 @@ def compile(
     calib: Calibration | None = None,
     max_threads: int = 4,
     weights: Literal["auto", "fast", "small"] = "auto",
+    schedule: str | Path | Schedule | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> CompileResult:
@@ -92,6 +94,7 @@ def compile(
         max_threads: most threads that can run the artifact; each needs scratch memory in the arena (1 to 64).
         weights: how dense layers store weights of 4 bits and less where the policy doesn't say: `fast`: a byte each;
             `small`: packed, expanded while the kernel runs; `auto`: packed where that costs little time.
+        schedule: file of `edgeq tune`, or "tuned" for what it found on this machine; None: estimates decide.
         progress: called with (stage, done, total).
         **settings: those of `quantize` behind `calib`.
 
@@ -109,10 +112,12 @@ def compile(
     from edgeq import artifact
     from edgeq.artifact.float_free import require as require_float_free
     from edgeq.compiler import CompileOptions, KernelBuilder, ProgramSource, compile_model, load_variants
+    from edgeq.compiler.schedule import resolve_schedule
     from edgeq.files import atomic_path
 
     clock = _Clock()
     wanted = load_variants(target)
+    measured = resolve_schedule(schedule, *(each.name for each in wanted))
     path = _output_path(model, output)
     with KernelBuilder() as builder:
         if not all(map(_has_kernels, wanted)):
@@ -121,7 +126,9 @@ def compile(
         graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
         with clock.stage("build"):
             manifest = _manifest(graph, model, quantized)
-            options = CompileOptions(max_threads, manifest=manifest, progress=progress, weights=weights)
+            options = CompileOptions(
+                max_threads, manifest=manifest, progress=progress, weights=weights, schedule=measured
+            )
             compiled = compile_model([ProgramSource(graph, golden)], wanted, options, builder)
     with atomic_path(path) as scratch:
         with clock.stage("link"):
@@ -295,6 +302,13 @@ def _integer_graph(
             hint="leave them out, or compile the float model",
         )
     return (IntegerGraph.load(model) if isinstance(model, str | Path) else model), None, []
+
+
+def integer_graph(
+    model: Any, calib: Calibration | None, settings: dict[str, Any], progress: Progress | None = None
+) -> IntegerGraph:
+    """The integer graph that `compile` would compile; arguments as there."""
+    return _integer_graph(model, calib, settings, progress, _Clock())[0]
 
 
 def _quantized(

@@ -45,6 +45,15 @@ def target_option(function: F) -> F:
     )(function)
 
 
+def schedule_option(function: F) -> F:
+    """`--schedule`: measured choices of kernels."""
+    return click.option(
+        "--schedule",
+        metavar="FILE|tuned",
+        help="Kernels as `edgeq tune` measured them: its file, or `tuned` for what it found on this machine.",
+    )(function)
+
+
 def shape_options(function: F) -> F:
     """`--batch` and `--shape` for models with dynamic dimensions."""
     function = click.option(

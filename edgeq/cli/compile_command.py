@@ -40,6 +40,7 @@ CHECKS = {
     show_default=True,
     help="Weights of 4 bits and less: a byte each (fast), packed (small), or packed where it costs little time.",
 )
+@common.schedule_option
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
 def command(
@@ -48,6 +49,7 @@ def command(
     target: str,
     max_threads: int,
     weights: Literal["auto", "fast", "small"],
+    schedule: str | None,
     layers: bool,
     as_json: bool,
     **given: Any,
@@ -67,6 +69,7 @@ def command(
             output=output,
             max_threads=max_threads,
             weights=weights,
+            schedule=schedule,
             progress=progress,
             **common.settings(given),
         )

@@ -25,6 +25,7 @@ COMMANDS = (
     "eval",
     "bench",
     "profile",
+    "tune",
     "inspect",
     "verify",
     "compare",

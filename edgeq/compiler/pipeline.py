@@ -18,6 +18,7 @@ from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.plan import Plan, plan_memory
 from edgeq.compiler.program import Bound, Program, Step, Tensor
+from edgeq.compiler.schedule import Schedule
 from edgeq.compiler.target import Target
 from edgeq.compiler.weights import WeightPool
 from edgeq.integer import prove, reference
@@ -50,6 +51,7 @@ class CompileOptions:
         progress: called with (stage, done, total).
         weights: how dense layers store weights of 4 bits and less: `fast`: a byte each; `small`: packed, expanded while
             the kernel runs; `auto`: packed where that costs little time.
+        schedule: measured choices of kernels for one target; None: the estimates decide.
     """
 
     max_threads: int = 4
@@ -57,8 +59,13 @@ class CompileOptions:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[[str, int, int], None] | None = None
     weights: Storage = "auto"
+    schedule: Schedule | None = None
     golden: Sequence[Golden] = ()
     entry: str = "edgeq_step"
+
+    def schedule_for(self, target: Target) -> Schedule | None:
+        """The schedule, if it was measured on this target."""
+        return self.schedule if self.schedule and self.schedule.target == target.name else None
 
 
 @dataclass
@@ -115,7 +122,8 @@ def compile_graph(
     """
     options = options or CompileOptions()
     prove(graph)
-    program = lower(graph, target, options.max_threads, options.weights)
+    schedule = options.schedule_for(target)
+    program = lower(graph, target, options.max_threads, options.weights, schedule)
     plan = plan_memory(program)
     objects = _build_kernels(program, target, options, builder)
     pool = pool or WeightPool(program.alignment)
@@ -222,6 +230,7 @@ def _manifest(target: Target, plan: Plan, layers: list[dict[str, Any]], options:
         "cpu_features": list(target.spec.cpu_features),
         "arena": {"size": plan.size, "lower_bound": plan.lower_bound},
         "macs": sum(layer["macs"] for layer in layers),
+        "schedule": schedule.digest() if (schedule := options.schedule_for(target)) else None,
         "layers": layers,
         **options.manifest,
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, DType, Image, KernelSpec
+
+if TYPE_CHECKING:
+    from edgeq.compiler.lower.select.choice import Decision
 
 ALIGNMENT = 64  # of every buffer and constant, bytes
 
@@ -218,6 +221,7 @@ class Program:
 
     Attributes:
         alignment: bytes that buffers and constants start on a multiple of.
+        decisions: which kernel was taken for a layer, and which could have been.
     """
 
     buffers: list[Buffer] = field(default_factory=list)
@@ -227,6 +231,7 @@ class Program:
     outputs: list[Tensor] = field(default_factory=list)
     max_threads: int = 4
     alignment: int = ALIGNMENT
+    decisions: list[Decision] = field(default_factory=list)
 
     @property
     def end_slack(self) -> int:

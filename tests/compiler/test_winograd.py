@@ -15,7 +15,7 @@ from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
 from edgeq.compiler.kernels.winograd import WinogradSpec, is_exact
 from edgeq.compiler.kernels.winograd_transforms import PLAIN, TRANSFORMS
-from edgeq.compiler.lower.select.choice import STORED_BYTES, candidates, cheapest
+from edgeq.compiler.lower.select.choice import STORED_BYTES, candidates
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.compiler.test_conv import FILL, conv, convolve, make_constants, narrow, stored_dtype, view
@@ -275,7 +275,7 @@ def kinds(direct: ConvSpec, target: str, **changes: Any) -> set[tuple[int, bool]
 
 
 def test_candidates() -> None:
-    layer = conv("x86-avx2", (1, 18, 18, 32), 32, (3, 3))
+    layer = conv("x86-avx2", (1, 18, 18, 24), 24, (3, 3))
     assert kinds(layer, "x86-avx2") == {(0, False), (2, False), (2, True), (4, False), (4, True)}
     direct_only = {(0, False)}
     assert kinds(conv("x86-avx2", (1, 18, 18, 32), 32, (3, 3), stride=2), "x86-avx2") == direct_only
@@ -283,12 +283,12 @@ def test_candidates() -> None:
     assert kinds(conv("x86-avx2", (1, 18, 18, 32), 32, (3, 3), groups=2), "x86-avx2") == direct_only
     assert kinds(conv("x86-avx2", (1, 18, 18, 32), 32, (3, 3), x_dtype="s16"), "x86-avx2") == direct_only
     assert kinds(conv("x86-avx2", (1, 18, 18, 3), 32, (3, 3)), "x86-avx2") == direct_only
-    assert kinds(conv("x86-avx2", (1, 5, 5, 32), 32, (3, 3)), "x86-avx2") == {(0, False), (2, False), (2, True)}
+    assert kinds(conv("x86-avx2", (1, 5, 5, 24), 24, (3, 3)), "x86-avx2") == {(0, False), (2, False), (2, True)}
 
 
 def test_a_layer_beyond_the_limit_of_m_4_takes_smaller_tiles() -> None:
-    layer = conv("x86-avx2", (1, 18, 18, 32), 32, (3, 3))
-    bias = np.full(32, TRANSFORMS[4].exact_limit, np.int32)
+    layer = conv("x86-avx2", (1, 18, 18, 24), 24, (3, 3))
+    bias = np.full(24, TRANSFORMS[4].exact_limit, np.int32)
     assert kinds(layer, "x86-avx2", bias=bias) == {(0, False), (2, False), (2, True)}
 
 
@@ -301,8 +301,8 @@ def test_stored_transforms_are_limited_by_size() -> None:
 def test_the_cheapest_is_winograd_where_it_pays() -> None:
     layer = conv("x86-avx2", (1, 58, 58, 64), 64, (3, 3))
     constants = make_constants(np.random.default_rng(0), layer)
-    chosen = cheapest(layer, constants, load_target("x86-avx2"))
+    chosen = candidates(layer, constants, load_target("x86-avx2"))[0].spec
     assert isinstance(chosen, WinogradSpec)
     assert chosen.m == 4
     dot = conv("arm-dotprod", (1, 58, 58, 64), 64, (3, 3))
-    assert isinstance(cheapest(dot, constants, load_target("arm-dotprod")), ConvSpec)
+    assert isinstance(candidates(dot, constants, load_target("arm-dotprod"))[0].spec, ConvSpec)

@@ -136,6 +136,10 @@ class KernelSpec:
         """The weight operands, from logical constants (w, bias, multiplier, shift, table ...)."""
         raise NotImplementedError
 
+    def parameters(self, target: Target) -> list[tuple[str, str, int]]:
+        """(name, dtype, elements) of every operand in order."""
+        raise NotImplementedError
+
     def build(self, target: Target) -> Any:
         """The tvm PrimFunc, with `global_symbol` = symbol(target). Imports tvm."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ from edgeq.compiler.kernels.base import (
     KernelSpec,
     Operand,
 )
-from edgeq.compiler.kernels.conv_plan import Plan, Window, count_tasks, make_plan
+from edgeq.compiler.kernels.conv_plan import Choice, Plan, Window, count_tasks, make_plan, rank_choices
 from edgeq.compiler.kernels.conv_weights import Storage, check_weights, fit, pack_weights, products_for
 from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
 from edgeq.errors import CompileError
@@ -44,6 +44,7 @@ class ConvSpec(KernelSpec):
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
         depth: groups of K whose products the weights keep inside 16 bits (isa/narrow.py); 0: not known, or not one.
         bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these three from a layer's weights.
+        choice: product and register tile, one of `choices`; None: the cheapest by estimate.
     """
 
     family: ClassVar[str] = "conv"
@@ -62,6 +63,7 @@ class ConvSpec(KernelSpec):
     lowest_weight: int = SYMMETRIC_LOWEST
     depth: int = 0
     bits: int = 8
+    choice: Choice | None = None
 
     def fitted(self, target: Target, w: np.ndarray, storage: Storage = "auto") -> ConvSpec:
         """The same layer for just these weights, int8 [N, C/groups, kh, kw]: see conv_weights.fit."""
@@ -84,6 +86,12 @@ class ConvSpec(KernelSpec):
     def cost(self, target: Target) -> float:
         """Estimated time of one run, in the unit of Product.step_cost."""
         return self.plan(target).cost
+
+    def choices(self, target: Target) -> list[tuple[float, Choice]]:
+        """(estimated time, product and tile) of all that compute this layer, the cheapest first."""
+        self.check()
+        residual = self.epilogue.residual.image if self.epilogue.residual else None
+        return rank_choices(self.x, self.y, residual, self.window, self.groups, products_for(self, target))
 
     def layout(self, target: Target) -> ChannelLayout:
         """How the channels of one group lie in registers."""
@@ -216,7 +224,7 @@ class ConvSpec(KernelSpec):
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
     products = products_for(spec, target)
-    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products)
+    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice)
 
 
 def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_point: int) -> tuple[IntArray, IntArray]:

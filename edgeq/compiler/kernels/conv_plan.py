@@ -113,15 +113,19 @@ class Tiling:
     column_splits: int
 
 
-def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -> tuple[float, tuple[int, int, int]]:
-    """(cost, (tile_h, tile_w, vectors)): the cheapest split of oh × ow pixels by the product's own estimate.
+Tile = tuple[int, int, int]  # pixels high, pixels wide, registers of channels
+
+
+def rank_tiles(oh: int, ow: int, channels: int, steps: int, product: Product) -> list[tuple[float, Tile]]:
+    """(cost, tile) of every split of oh × ow pixels that fits into registers, the cheapest first by the product's own
+    estimate.
 
     Args:
         steps: product steps over the whole of K.
     """
     total = -(-channels // product.lanes)
     widest = min(total, product.widest * (2 if oh * ow == 1 else 1))
-    best: tuple[float, tuple[int, int, int]] | None = None
+    found: list[tuple[float, Tile]] = []
     for vectors in range(widest, 0, -1):
         columns = _pieces(total, vectors)
         for tile_h, tile_w in _tile_shapes(oh, ow, vectors, product):
@@ -131,11 +135,9 @@ def choose_tile(oh: int, ow: int, channels: int, steps: int, product: Product) -
                 for r, many in rows
                 for v, times in columns
             )
-            cost *= 1 if tile_h > 1 else oh
-            if best is None or cost < best[0]:
-                best = cost, (tile_h, tile_w, vectors)
-    assert best is not None, "a product holds one row and one register"
-    return best
+            found.append((cost * (1 if tile_h > 1 else oh), (tile_h, tile_w, vectors)))
+    assert found, "a product holds one row and one register"
+    return sorted(found, key=lambda entry: entry[0])  # stable: of equal ones the widest comes first
 
 
 def _tile_shapes(oh: int, ow: int, vectors: int, product: Product) -> list[tuple[int, int]]:
@@ -244,21 +246,48 @@ class Plan:
         return self.staged_h * self.staged_w * self.x.c
 
 
-def make_plan(
+@dataclass(frozen=True)
+class Choice:
+    """What a plan is free to choose: the product (its number among those that are exact) and the register tile."""
+
+    product: int
+    tile: Tile
+
+
+def rank_choices(
     x: Image, y: Image, residual: Image | None, window: Window, groups: int, products: Sequence[Product]
-) -> Plan:
-    """The plan with the cheapest of the products."""
-    tasks = count_tasks(x, y, window, groups)
-    images = [x, y] + ([residual] if residual else [])
-    flat = pixel_run(images) if window.pointwise else None
-    if flat is not None:
-        x, y = flat[0], flat[1]
-        residual = flat[2] if residual else None
-    choices = []
-    for candidate in products:
+) -> list[tuple[float, Choice]]:
+    """(cost of one run, choice) of all products and tiles, the cheapest first."""
+    x, y, _ = _flat(x, y, residual, window)
+    found: list[tuple[float, Choice]] = []
+    for number, candidate in enumerate(products):
         steps = runs_of(x, window, groups, candidate).total_groups
-        choices.append((choose_tile(y.h, y.w, y.c // groups, steps, candidate), candidate))
-    (cost, tile), product = min(choices, key=lambda choice: choice[0][0])
+        ranked = rank_tiles(y.h, y.w, y.c // groups, steps, candidate)
+        found += [(cost * y.n * groups, Choice(number, tile)) for cost, tile in ranked]
+    return sorted(found, key=lambda entry: entry[0])
+
+
+def _flat(x: Image, y: Image, residual: Image | None, window: Window) -> tuple[Image, Image, Image | None]:
+    """The images with all pixels in one row where that is possible."""
+    flat = pixel_run([x, y] + ([residual] if residual else [])) if window.pointwise else None
+    return (x, y, residual) if flat is None else (flat[0], flat[1], flat[2] if residual else None)
+
+
+def make_plan(
+    x: Image,
+    y: Image,
+    residual: Image | None,
+    window: Window,
+    groups: int,
+    products: Sequence[Product],
+    choice: Choice | None = None,
+) -> Plan:
+    """The plan with the cheapest product and tile, or with those of `choice`."""
+    tasks = count_tasks(x, y, window, groups)
+    ranked = rank_choices(x, y, residual, window, groups, products)
+    cost, picked = next(entry for entry in ranked if choice in (None, entry[1]))
+    x, y, residual = _flat(x, y, residual, window)
+    product, tile = products[picked.product], picked.tile
     block_h, block_w = choose_blocks(y, tile, window, x, tasks, product.stages)
     blocks = y.n * math.ceil(y.h / block_h) * math.ceil(y.w / block_w)
     column_blocks = math.ceil(math.ceil(y.c // groups / product.lanes) / tile[2])
@@ -283,7 +312,7 @@ def make_plan(
         out_channels=y.c // groups,
         staged_h=staged_h,
         staged_w=staged_w,
-        cost=cost * y.n * groups,
+        cost=cost,
     )
 
 

@@ -15,6 +15,7 @@ from edgeq.compiler.kernels.copy import CopySpec, FillSpec
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import Pads, Placement
 from edgeq.compiler.program import Bound, Buffer, Program, Step, View, row_major, strides_in_order
+from edgeq.compiler.schedule import Schedule
 from edgeq.compiler.target import ACTIVATION_BIAS, Target
 from edgeq.errors import CompileError
 from edgeq.integer.graph import STORAGE
@@ -72,6 +73,7 @@ class Lowering:
     program: Program
     placement: Placement
     storage: Storage = "auto"
+    schedule: Schedule | None = None
     views: dict[ir.Value, View] = field(default_factory=dict)
     group_name: str = ""
     group_ops: tuple[str, ...] = ()

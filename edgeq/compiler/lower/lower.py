@@ -14,16 +14,24 @@ from edgeq.compiler.lower.fuse import group_nodes
 from edgeq.compiler.lower.place import place
 from edgeq.compiler.lower.select import HANDLERS
 from edgeq.compiler.program import Buffer, Program, Tensor, View, row_major
+from edgeq.compiler.schedule import Schedule
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer.graph import SCALE, IntegerGraph, Quant
 
 
-def lower(graph: IntegerGraph, target: Target, max_threads: int = 4, storage: Storage = "auto") -> Program:
+def lower(
+    graph: IntegerGraph,
+    target: Target,
+    max_threads: int = 4,
+    storage: Storage = "auto",
+    schedule: Schedule | None = None,
+) -> Program:
     """Turns an integer graph into steps over buffers for one target.
 
     Args:
         storage: how the weights of dense layers are stored, see `conv_weights.fit`.
+        schedule: measured choices of kernels; None: the estimates decide.
 
     Raises:
         CompileError: an op without a kernel, or a graph that isn't static and integer; names the node.
@@ -31,7 +39,7 @@ def lower(graph: IntegerGraph, target: Target, max_threads: int = 4, storage: St
     model_graph = graph.model.graph
     groups = group_nodes(model_graph)
     program = Program(max_threads=max_threads, alignment=target.alignment)
-    ctx = Lowering(target, program, place(groups), storage)
+    ctx = Lowering(target, program, place(groups), storage, schedule)
     for value in model_graph.inputs:
         _import(ctx, graph, value)
     for group in groups:

@@ -1,9 +1,12 @@
-"""Which kernel computes a convolution: of the families that can, exactly, the one with the lowest estimated cost."""
+"""Which kernel computes a convolution or matrix product: of those that can, exactly, the one with the lowest estimated
+cost, or the one a schedule names."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,32 +14,88 @@ from edgeq.compiler.kernels.conv import ConvSpec, accumulator_bounds
 from edgeq.compiler.kernels.winograd import MIN_CHANNELS, WinogradSpec, is_exact, word_product
 from edgeq.compiler.target import Target
 
+if TYPE_CHECKING:
+    from edgeq.compiler.lower.context import Lowering
+
 # A form with more memory traffic or a larger artifact has to be that much faster by estimate.
 _WINOGRAD_GAIN = 1.1
 _STORED_GAIN = 1.15
 STORED_BYTES = 64 * 1024  # most that stored transforms may add to an artifact, a layer: small files come first
+# Direct forms a search looks at: estimated to take at most this much longer than the best, and so many of them.
+_WORTH_TRYING, _MOST_TRIED = 1.35, 10
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kernel that computes the layer, and its cost times the gain it has to bring."""
+    """A kernel that computes a layer.
 
+    Attributes:
+        label: names it in schedules.
+        cost: estimate, with the gain it has to bring.
+    """
+
+    label: str
     spec: ConvSpec | WinogradSpec
     cost: float
 
 
-def candidates(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target) -> list[Candidate]:
-    """Every kernel that computes what `direct` computes, to the bit; the direct one first.
+@dataclass(frozen=True)
+class Decision:
+    """What was chosen for a layer, for `edgeq tune`.
+
+    Attributes:
+        layer: its name.
+        key: of its shape: layers with the same key differ in numbers only, not in work.
+        candidates: the default first.
+        chosen: the one that was taken.
+        constants: of the layer, as `pack` takes them.
+    """
+
+    layer: str
+    key: str
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    constants: Mapping[str, np.ndarray]
+
+
+def shape_key(direct: ConvSpec) -> str:
+    """Readable name of a layer's shape with a digest of all that may change its time."""
+    e, x, y = direct.epilogue, direct.x, direct.y
+    residual = None if e.residual is None else (e.residual.image, e.residual.dtype)
+    work = (
+        x, y, direct.x_dtype, direct.window, direct.groups, direct.lowest_weight, direct.depth, direct.bits,
+        e.form, e.dtype, e.per_channel, e.lut, residual,
+    )  # fmt: skip
+    digest = hashlib.blake2b(repr(work).encode(), digest_size=6).hexdigest()
+    kind = f"{direct.kh}x{direct.kw}" + (f"/{direct.stride_h}" if direct.stride_h > 1 else "")
+    return f"{kind} {x.h}x{x.w}x{x.c} to {y.h}x{y.w}x{y.c} {direct.x_dtype} {digest}"
+
+
+def candidates(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target) -> tuple[Candidate, ...]:
+    """Every kernel that is worth a try and computes what `direct` computes, to the bit; the default first.
 
     Args:
+        direct: without a choice of its own.
         constants: of the layer, as `ConvSpec.pack` takes them.
     """
-    found = [Candidate(direct, direct.cost(target))]
-    if not _suits_winograd(direct, target):
-        return found
+    ranked = direct.choices(target)
+    limit = ranked[0][0] * _WORTH_TRYING
+    found: list[Candidate] = []
+    for cost, choice in [entry for entry in ranked if entry[0] <= limit][:_MOST_TRIED]:
+        label = f"direct {choice.product} {'x'.join(map(str, choice.tile))}"
+        # The best one goes without saying: kernels of layers that were never tuned keep their names.
+        found.append(Candidate(label, direct if not found else replace(direct, choice=choice), cost))
+    found += _winograd(direct, constants, target)
+    return tuple(sorted(found, key=lambda candidate: candidate.cost))
+
+
+def _winograd(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target) -> list[Candidate]:
+    if direct.bits < 8 or not _suits_winograd(direct, target):
+        return []
     taps = constants["w"].astype(np.int64).reshape(direct.y.c, -1)
     bias = np.asarray(constants["bias"], np.int64).reshape(-1)
     low, high = accumulator_bounds(taps, bias, direct.x_dtype, direct.x_zero_point)
+    found = []
     for m in (2, 4):
         if min(direct.y.h, direct.y.w) < m or not is_exact(m, direct.epilogue, low, high, constants.get("shift")):
             continue
@@ -46,7 +105,8 @@ def candidates(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Ta
             )  # fmt: skip
             if not stored or 2 * spec.weight_elements(target) - taps.size <= STORED_BYTES:
                 gain = _WINOGRAD_GAIN * (_STORED_GAIN if stored else 1.0)
-                found.append(Candidate(spec, spec.cost(target) * gain))
+                label = f"winograd {m}" + (" stored" if stored else "")
+                found.append(Candidate(label, spec, spec.cost(target) * gain))
     return found
 
 
@@ -59,9 +119,14 @@ def _suits_winograd(direct: ConvSpec, target: Target) -> bool:
         and direct.x.c >= MIN_CHANNELS
         and direct.x_dtype in ("u8", "s8")
         and word_product(target) is not None
+        and not target.bare_metal  # microcontrollers have paired products of their own and little room for scratch
     )
 
 
-def cheapest(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target) -> ConvSpec | WinogradSpec:
-    """The kernel with the lowest estimated cost."""
-    return min(candidates(direct, constants, target), key=lambda candidate: candidate.cost).spec
+def choose(ctx: Lowering, direct: ConvSpec, constants: Mapping[str, np.ndarray]) -> ConvSpec | WinogradSpec:
+    """The schedule's kernel for this layer where there is one, else the one with the lowest estimated cost."""
+    found, key = candidates(direct, constants, ctx.target), shape_key(direct)
+    label = ctx.schedule.choices.get(key) if ctx.schedule else None
+    chosen = next((candidate for candidate in found if candidate.label == label), found[0])
+    ctx.program.decisions.append(Decision(ctx.group_name, key, found, chosen, constants))
+    return chosen.spec

@@ -16,7 +16,7 @@ from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads
 from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue
-from edgeq.compiler.lower.select.choice import cheapest
+from edgeq.compiler.lower.select.choice import choose
 
 
 def lower_conv(ctx: Lowering, group: Group) -> None:
@@ -57,8 +57,7 @@ def _spec(
     weights = constants["w"]
     if groups == common["x"].c and groups > 1:
         return DepthwiseSpec(**common).fitted(ctx.target, weights)
-    direct = ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage)
-    return direct if direct.bits < 8 else cheapest(direct, constants, ctx.target)
+    return choose(ctx, ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage), constants)
 
 
 def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
@@ -96,13 +95,13 @@ def lower_conv_transpose(ctx: Lowering, group: Group) -> None:
             "epilogue": epilogue,
             "x_zero_point": zero_point + source.bias,
         }
-        constants["w"] = phase.weights
-        spec = _spec(ctx, common, groups, constants, ctx.storage_of(node))
+        own = constants | {"w": phase.weights}
+        spec = _spec(ctx, common, groups, own, ctx.storage_of(node))
         views = {
             "x": replace(source, offset=source.offset + x_offset),
             "y": replace(out, offset=out.offset + y_offset),
         }
-        ctx.step(spec, views, constants, spec.macs)
+        ctx.step(spec, views, own, spec.macs)
 
 
 HANDLERS = {"Conv": lower_conv, "ConvS16": lower_conv, "ConvTranspose": lower_conv_transpose}

@@ -10,6 +10,7 @@ from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
 from edgeq.compiler.lower.select.attributes import integer, ints, rows_image, stored_epilogue
+from edgeq.compiler.lower.select.choice import choose
 from edgeq.compiler.program import View
 
 
@@ -39,7 +40,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         "w": np.ascontiguousarray(weights.T)[:, :, None, None],
         "bias": constant_of(node.inputs[2], node).reshape(-1).astype(np.int32),
     }
-    spec = ConvSpec(
+    direct = ConvSpec(
         x=x,
         y=y,
         x_dtype=source.dtype,
@@ -53,6 +54,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         epilogue=epilogue,
         x_zero_point=integer(node, "x_zero_point") + source.bias,
     ).fitted(ctx.target, constants["w"], ctx.storage_of(node))
+    spec = choose(ctx, direct, constants)
     ctx.step(spec, {"x": source, "y": target, **views}, constants, macs=x.w * x.c * y.c)
     if target is not out:
         ctx.copy(target, out)
