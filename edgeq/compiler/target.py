@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgeq.compiler.costs import Costs, Kind, load_costs
 from edgeq.errors import TargetError
 
 if TYPE_CHECKING:
@@ -135,6 +136,20 @@ class Target:
         """The kernel to use for what `spec` computes: inner.py may know a better family than the general one."""
         chosen = getattr(self.inner, "specialise", None)
         return spec if chosen is None else chosen(spec, constants)
+
+    @cached_property
+    def costs(self) -> Costs | None:
+        """The folder's costs.toml."""
+        return load_costs(self.folder)
+
+    def cost(self, kind: Kind, bits: int) -> float | None:
+        """Estimated cost of a multiply-accumulate with weights of `bits` bits, in the unit of `costs`; None: not known.
+
+        Args:
+            kind: `conv` (k×k), `gemm` (1×1 convolutions and matrix products) or `depthwise`.
+            bits: 1 to 8.
+        """
+        return None if self.costs is None else self.costs.of(kind, bits)
 
     def tvm_target(self) -> dict[str, Any]:
         """The dictionary for tvm.target.Target."""
