@@ -49,6 +49,6 @@ def test_a_target_without_a_table_knows_no_costs(tmp_path: Path) -> None:
 )
 def test_a_broken_table_names_the_key(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "costs.toml").write_text(text)
-    with pytest.raises(TargetError, match="broken costs.toml") as caught:
+    with pytest.raises(TargetError, match=r"broken costs\.toml") as caught:
         load_costs(tmp_path)
     assert words in str(caught.value.where)
