@@ -15,6 +15,11 @@ class LaneProduct(Product):
 
     widest: int = 1
 
+    @property
+    def words(self) -> bool:
+        """Weights stay bytes: a load widens them for nothing."""
+        return False
+
     def step_cost(self, rows: int, vectors: int) -> float:
         return self.lanes * rows * vectors + self.lanes * vectors + rows + 3.0
 

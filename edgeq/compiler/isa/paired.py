@@ -6,11 +6,15 @@ from typing import Any
 
 from edgeq.compiler.kernels.base import KernelSpec
 from edgeq.compiler.kernels.conv import ConvSpec
+from edgeq.compiler.kernels.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.dsp_depthwise import DspDepthwiseSpec, wordwise
 from edgeq.compiler.kernels.paired_conv import PairedConvSpec, pairable
 
 
 def specialise(spec: KernelSpec, constants: dict[str, Any]) -> KernelSpec:
-    """Convolutions of bytes take two weights a halfword wherever their sums allow it."""
+    """Convolutions of bytes: two weights a halfword wherever sums allow it; depthwise by words of four channels."""
     if isinstance(spec, ConvSpec) and pairable(spec, constants):
         return PairedConvSpec(spec)
+    if isinstance(spec, DepthwiseSpec) and wordwise(spec):
+        return DspDepthwiseSpec(spec)
     return spec

@@ -21,6 +21,7 @@ import numpy as np
 from edgeq.compiler.kernels.base import Image, KernelSpec, Operand
 from edgeq.compiler.kernels.conv import ConvSpec, accumulator_bounds
 from edgeq.compiler.kernels.conv_plan import pixel_run
+from edgeq.compiler.kernels.epilogue import wrapped
 from edgeq.compiler.kernels.scalar_epilogue import RECORD_WORDS, pack_records
 
 if TYPE_CHECKING:
@@ -72,6 +73,12 @@ class PairedConvSpec(KernelSpec):
         return -(-runs * length // STEP) * STEP
 
     @property
+    def raster(self) -> bool:
+        """Tiles run on from one row of pixels to the next: rows aren't whole tiles, and pixels are found by division."""
+        y = self.images[1]
+        return y.h > 1 and y.w % TILE_PIXELS != 0
+
+    @property
     def single(self) -> bool:
         """One pixel in all: blocks of two pairs of channels."""
         y = self.images[1]
@@ -102,7 +109,7 @@ class PairedConvSpec(KernelSpec):
 
     def tasks(self) -> int:
         y = self.images[1]
-        return y.n * y.h
+        return y.n if self.raster else y.n * y.h
 
     def describe(self, target: Target) -> str:
         return f"conv{self.conv.kh}x{self.conv.kw}_s8s8_{self.tile}x{2 * self.block_pairs}"
@@ -124,6 +131,11 @@ class PairedConvSpec(KernelSpec):
         low, high = accumulator_bounds(taps, bias, c.x_dtype, c.x_zero_point)
         start = bias - c.x_zero_point * taps.sum(1)
         records = pack_records(c.epilogue, start, constants.get("multiplier"), constants.get("shift"), low, high)
+        if c.epilogue.form == "narrow":
+            fixed, shifted = settled(low, high, records[:, 1])
+            records[fixed, 0] = np.where(low == high, shifted, wrapped(start))[fixed]
+            records[fixed, 1] = 0
+            records[fixed & (low != high), 2] = 0
         missing = 2 * self.pairs - c.y.c
         records = np.concatenate([records, np.repeat(records[-1:], missing, axis=0)])
         pairs = records.reshape(self.pairs, 2, -1).astype(np.int64)
@@ -169,6 +181,18 @@ class PairedConvSpec(KernelSpec):
         return emit(self, target)
 
 
+def settled(low: np.ndarray, high: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Channels of `narrow` that are the same for all inputs, and what their accumulators are behind the first shift.
+
+    Two kinds, both common in networks with dead channels: all weights zero (the accumulator is its bias, of any size), or
+    a shift that leaves nothing of any accumulator (behind it stands 0). Neither needs a large bias or rounding term then.
+    """
+    shift = np.asarray(shift, np.int64)
+    half = np.left_shift(np.int64(1), shift) >> 1
+    first, last = (np.clip((value + half) >> shift, -(2**15), 2**15 - 1) for value in (low, high))
+    return (first == last) & ((low == high) | (first == 0)), first
+
+
 def pairable(conv: ConvSpec, constants: dict[str, np.ndarray]) -> bool:
     """Whether this family computes the convolution exactly: s8, one group, odd channels within 24 bits."""
     if conv.x_dtype != "s8" or conv.groups != 1:
@@ -181,6 +205,9 @@ def pairable(conv: ConvSpec, constants: dict[str, np.ndarray]) -> bool:
     low, high = accumulator_bounds(taps, bias, conv.x_dtype, conv.x_zero_point)
     if conv.epilogue.form == "narrow":
         shift = np.broadcast_to(np.asarray(constants["shift"], np.int64).reshape(-1), high.shape)
-        high = high + (np.left_shift(np.int64(1), shift) >> 1)
+        half = np.left_shift(np.int64(1), shift) >> 1
+        fixed, shifted = settled(low, high, shift)
+        constant = fixed & (low == high)
+        low, high = np.where(constant, shifted, low), np.where(constant, shifted, high + np.where(fixed, 0, half))
     limit = 1 << (ACCUMULATOR_BITS - 1)
     return bool(low[1::2].min(initial=0) >= -limit and high[1::2].max(initial=0) < limit)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvm.tirx import op as _op
 
 from edgeq.compiler.isa import dsp
 from edgeq.compiler.kernels import loops, tir
+from edgeq.compiler.kernels.base import Image
 from edgeq.compiler.kernels.paired_conv import LANE_BITS, SUMS
 from edgeq.compiler.kernels.scalar_epilogue import RECORD_WORDS, ScalarEpilogue
 from edgeq.compiler.kernels.tir import Expr, T
@@ -38,6 +39,14 @@ def _loop(count: int) -> Iterator[Expr]:
             yield index
 
 
+class _Row(NamedTuple):
+    """Elements where a row or a pixel begins: in x, y and the residual."""
+
+    x: Expr
+    y: Expr
+    residual: Expr | None
+
+
 class _Emitter:
     def __init__(self, spec: PairedConvSpec, buffers: dict[str, Expr]) -> None:
         self.spec, self.buffers = spec, buffers
@@ -47,38 +56,73 @@ class _Emitter:
         )
 
     def rows(self, t0: Expr, t1: Expr) -> None:
-        """One task is a row of pixels."""
-        c, tile = self.spec.conv, self.spec.tile
+        """One task is a row of pixels, or an image."""
+        tile, r = self.spec.tile, self.residual
         with loops.span(t0, t1) as task:
-            n, oy = tir.bind(loops.divide(task, self.y.h)), tir.bind(loops.remainder(task, self.y.h))
-            x = tir.bind(n * self.x.image_stride + oy * (c.stride_h * self.x.row_stride))
-            y = tir.bind(n * self.y.image_stride + oy * self.y.row_stride)
-            r = self.residual
-            other = tir.bind(n * r.image_stride + oy * r.row_stride) if r else None
-            full, rest = divmod(self.y.w, tile)
-            if rest and full and r is None:
-                # The last tile lies over its neighbour: the same values once more. (Not with a residual, which may lie
-                # where the output goes.)
-                with T.serial(0, full + 1) as index:
-                    self._tile(x, y, other, tir.bind(tir.tirx.min(index * tile, tir.const(self.y.w - tile))), tile)
+            if self.spec.raster:
+                self._raster(task)
                 return
-            if full:
-                with _loop(full) as index:
-                    self._tile(x, y, other, index * tile, tile)
+            n, oy = tir.bind(loops.divide(task, self.y.h)), tir.bind(loops.remainder(task, self.y.h))
+            row = _Row(*(self._pixel(n, oy, tir.const(0), image) for image in (self.x, self.y, r)))
+            full, rest = divmod(self.y.w, tile)
+            if full and rest and r is None:
+                with T.serial(0, full + 1) as index:
+                    first = tir.bind(tir.tirx.min(index * tile, tir.const(self.y.w - tile)))
+                    self._tile([self._along(row, first + k) for k in range(tile)])
+                return
+            with _loop(full) if full else nullcontext() as index:
+                if full:
+                    self._tile([self._along(row, index * tile + k) for k in range(tile)])
             if rest:
-                self._tile(x, y, other, tir.const(full * tile), rest)
+                self._tile([self._along(row, tir.const(full * tile + k)) for k in range(rest)])
 
-    def _tile(self, x: Expr, y: Expr, other: Expr | None, first: Expr, pixels: int) -> None:
-        """`pixels` neighbours of one row from column `first` on."""
+    def _raster(self, n: Expr) -> None:
+        """Tiles of pixels in the order of an image; the last one moves back to end with the image."""
+        pixels, tile = self.y.h * self.y.w, self.spec.tile
+        # A pixel that two tiles compute gets the same value twice, but not where the output lies over the residual.
+        overlaps = pixels % tile != 0 and pixels > tile and self.residual is None
+        full = pixels // tile + overlaps
+
+        def places(first: Expr, count: int) -> list[_Row]:
+            found = []
+            for k in range(count):
+                number = tir.bind(first + k)
+                oy, ox = tir.bind(loops.divide(number, self.y.w)), tir.bind(loops.remainder(number, self.y.w))
+                found.append(_Row(*(self._pixel(n, oy, ox, image) for image in (self.x, self.y, self.residual))))
+            return found
+
+        if full:
+            with _loop(full) as index:
+                first = index * tile
+                self._tile(places(tir.tirx.min(first, tir.const(pixels - tile)) if overlaps else first, tile))
+        if pixels % tile and not overlaps:
+            self._tile(places(tir.const(pixels // tile * tile), pixels % tile))
+
+    def _pixel(self, n: Expr, oy: Expr, ox: Expr, image: Image | None) -> Expr | None:
+        """Where a pixel's first element lies; of the input, the first tap of the output pixel's window."""
+        if image is None:
+            return None
+        c, is_input = self.spec.conv, image is self.x
+        down, right = (c.stride_h, c.stride_w) if is_input else (1, 1)
+        return tir.bind(
+            n * image.image_stride + oy * (down * image.row_stride) + ox * (right * image.pixel_stride)
+        )
+
+    def _along(self, row: _Row, column: Expr) -> _Row:
+        """The pixel at a column of a row."""
+        r = self.residual
+        return _Row(
+            tir.bind(row.x + column * (self.spec.conv.stride_w * self.x.pixel_stride)),
+            row.y + column * self.y.pixel_stride,
+            row.residual + column * r.pixel_stride if r is not None else None,
+        )
+
+    def _tile(self, pixels: list[_Row]) -> None:
+        """The pixels of one tile; one that isn't full computes its last pixel several times and stores it once."""
         spec = self.spec
-        step = spec.conv.stride_w * self.x.pixel_stride
-        origin = tir.bind(x + first * step)
-        # A tile that isn't full computes its last pixel several times and stores it once.
-        self._widen([origin + min(pixel, pixels - 1) * step for pixel in range(spec.tile)])
-        place = tir.bind(y + first * self.y.pixel_stride)
-        beside = tir.bind(other + first * self.residual.pixel_stride) if self.residual and other is not None else None
+        self._widen([pixels[min(k, len(pixels) - 1)].x for k in range(spec.tile)])
         with _loop(spec.pairs // spec.block_pairs) as block:
-            self._block(tir.bind(tir.i32(block)), place, beside, pixels)
+            self._block(tir.bind(tir.i32(block)), pixels)
 
     def _widen(self, origins: list[Expr]) -> None:
         """Every pixel's K activations as s16 in scratch memory, two k of each in turn."""
@@ -113,7 +157,7 @@ class _Emitter:
             for pixel, at in enumerate(sources):
                 tir.store(halves, place + 2 * pixel, tir.cast("int16", tir.load(x, at + index)))
 
-    def _block(self, block: Expr, place: Expr, beside: Expr | None, pixels: int) -> None:
+    def _block(self, block: Expr, pixels: list[_Row]) -> None:
         """One pair of channels of every pixel, or two pairs of one pixel."""
         spec, buffers = self.spec, self.buffers
         words, pairs, tile = RECORD_WORDS[spec.conv.epilogue.form], spec.block_pairs, spec.tile
@@ -129,14 +173,12 @@ class _Emitter:
         for channel, record in enumerate(records):
             constants = self.epilogue.constants(record)
             with self._present(channels + channel, channel):
-                for pixel in range(pixels):
-                    total = tir.bind(tir.load(sums, channel * tile + pixel))
-                    index = place + (pixel * self.y.pixel_stride + channel) + channels
-                    at = None
-                    if beside is not None and self.residual is not None:
-                        at = beside + (pixel * self.residual.pixel_stride + channel) + channels
+                for number, pixel in enumerate(pixels):
+                    total = tir.bind(tir.load(sums, channel * tile + number))
+                    at = None if pixel.residual is None else pixel.residual + channels + channel
                     fraction = LANE_BITS if channel % 2 else 0
-                    tir.store(buffers["y"], index, self.epilogue.finish(total, constants, at, fraction))
+                    value = self.epilogue.finish(total, constants, at, fraction)
+                    tir.store(buffers["y"], pixel.y + channels + channel, value)
 
     @contextmanager
     def _present(self, channel: Expr, place: int) -> Iterator[None]:

@@ -194,9 +194,20 @@ class Lowering:
         n, c, h, w = shape_of(value)
         top, left, bottom, right = self.placement.halo[value]
         dtype, bias = self.stored(value)
-        whole = self.allocate(value.name or "value", (n, c, h + top + bottom, w + left + right), dtype, bias, NHWC)
+        shape = (n, c, h + top + bottom, w + left + right)
+        whole = self._allocate_padded(value.name or "value", shape, dtype, bias, min(left, right))
         self.fill_border(whole, (top, left, bottom, right), self.placement.border[value] + bias)
         return whole.narrow(2, top, h).narrow(3, left, w)
+
+    def _allocate_padded(self, name: str, shape: tuple[int, ...], dtype: DType, bias: int, shared: int) -> View:
+        """A buffer for an image with a border. Where RAM is short, `shared` columns of the right border are those on the
+        left of the row below: both hold the same value."""
+        if not (self.target.bare_metal and shared):
+            return self.allocate(name, shape, dtype, bias, NHWC)
+        n, c, h, w = shape
+        pitch = (w - shared) * c
+        strides = (h * pitch + shared * c, 1, pitch, c)
+        return View(self.buffer(name, n * strides[0] * DTYPE_BYTES[dtype]), dtype, shape, strides, bias=bias)
 
     def fill_border(self, whole: View, pads: Pads, stored_value: int) -> None:
         """A step that writes the border of an image."""
@@ -245,7 +256,7 @@ class Lowering:
         n, c, h, w = view.shape
         if key not in self._copies:
             shape = (n, c, h + top + bottom, w + left + right)
-            whole = self.allocate(f"{value.name} padded", shape, view.dtype, view.bias, NHWC)
+            whole = self._allocate_padded(f"{value.name} padded", shape, view.dtype, view.bias, min(left, right))
             self.fill_border(whole, pads, zero_point + view.bias)
             self.copy(view, whole.narrow(2, top, h).narrow(3, left, w))
             self._copies[key] = whole

@@ -118,6 +118,7 @@ def _suits_winograd(direct: ConvSpec, target: Target) -> bool:
         and direct.groups == 1
         and direct.x.c >= MIN_CHANNELS
         and direct.x_dtype in ("u8", "s8")
+        and not target.bare_metal  # they have families of their own
         and word_product(target) is not None
         and not target.bare_metal  # microcontrollers have paired products of their own and little room for scratch
     )
