@@ -104,9 +104,7 @@ class _Emitter:
             return None
         c, is_input = self.spec.conv, image is self.x
         down, right = (c.stride_h, c.stride_w) if is_input else (1, 1)
-        return tir.bind(
-            n * image.image_stride + oy * (down * image.row_stride) + ox * (right * image.pixel_stride)
-        )
+        return tir.bind(n * image.image_stride + oy * (down * image.row_stride) + ox * (right * image.pixel_stride))
 
     def _along(self, row: _Row, column: Expr) -> _Row:
         """The pixel at a column of a row."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from edgeq.compiler.inplace import share_residuals
 from edgeq.compiler.kernels.base import DTYPE_BYTES, TVM_DTYPE
 from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.lower.context import Lowering, graph_dtype, shape_of
@@ -54,6 +55,8 @@ def lower(
         handler(ctx, group)
     for value in model_graph.outputs:
         _export(ctx, graph, value)
+    if target.bare_metal:
+        share_residuals(ctx.program)
     return ctx.program
 
 
