@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from edgeq.cli import common, units
 
 if TYPE_CHECKING:
     from edgeq.search.run import Found
+    from edgeq.search.space import Assignment
 
 
 @click.command("search", short_help="Find the bits of each layer for a target under hard limits.")
@@ -134,7 +136,7 @@ def show(found: Found, output: str, hint: str) -> None:
             mark,
             _accuracy(found, candidate.accuracy),
             *(amount(name, candidate.predicted[name]) for name in resources),
-            _spread(candidate.bits),
+            _spread(candidate.forms),
         )
     console.print(listing)
     best, uniform, name = found.best, found.uniform, found.objective
@@ -155,6 +157,7 @@ def _accuracy(found: Found, value: float) -> str:
     return f"{units.percent(value)} ({100 * change:+.2f})" if is_fraction else f"{value:.5g} ({change:+.3g})"
 
 
-def _spread(bits: dict[str, int]) -> str:
-    counts = {width: list(bits.values()).count(width) for width in sorted(set(bits.values()), reverse=True)}
-    return ", ".join(f"{count}×{width}" for width, count in counts.items())
+def _spread(forms: Assignment) -> str:
+    """'3×8, 2×4p': layers by form; p: stored packed."""
+    counts = Counter(forms.values())
+    return ", ".join(f"{counts[form]}×{form}" for form in sorted(counts, reverse=True))

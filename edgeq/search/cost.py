@@ -1,6 +1,6 @@
-"""What each (layer, width) costs on the target: measured in whole networks, one for each width.
+"""What each (layer, form) costs on the target: measured in whole networks, one for each form.
 
-The network compiled with all layers at one width runs every layer's kernel as it will run later: same shapes, same
+The network compiled with all layers in one form runs every layer's kernel as it will run later: same shapes, same
 neighbours, same caches. Times (where the target's code runs here) come from the runtime's own step timer, the artifacts
 in turns; instructions come from the emulator and are exact. A mixed network costs the sum of its layers: that this
 holds is checked on the final artifact.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy as np
 from edgeq.errors import RunError, ToolError
 from edgeq.search.milp import Table
 from edgeq.search.problem import Problem, Progress
-from edgeq.search.space import Space
+from edgeq.search.space import Assignment, Form, Space
 from edgeq.search.store import Store
 
 if TYPE_CHECKING:
@@ -33,33 +33,33 @@ BURST = 20
 
 @dataclass
 class Costs:
-    """Cost of every layer at every width, and of what no choice changes.
+    """Cost of every layer in every form, and of what no choice changes.
 
     Attributes:
-        tables: resource → layer → {bits: amount}: latency in seconds, instructions, weights in bytes, bitops.
+        tables: resource → layer → {form: amount}: latency in seconds, instructions, weights in bytes, bitops.
         fixed: resource → amount of all steps without a choice.
-        arena: bytes, the same for all widths.
+        arena: bytes, the most of all forms.
         measured: "native", "emulated" (instructions only), or "modelled" (sizes only).
         notes: what could not be measured and why.
     """
 
-    tables: dict[str, dict[str, dict[int, float]]]
+    tables: dict[str, dict[str, dict[Form, float]]]
     fixed: dict[str, float]
     arena: int
     measured: str
     notes: list[str] = field(default_factory=list)
 
-    def total(self, resource: str, assignment: Mapping[str, int]) -> float:
+    def total(self, resource: str, assignment: Assignment) -> float:
         """Predicted amount of a mixed network."""
         table: Table = self.tables[resource]
-        return self.fixed[resource] + sum(table[name][bits] for name, bits in assignment.items())
+        return self.fixed[resource] + sum(table[name][form] for name, form in assignment.items())
 
 
 @dataclass(frozen=True)
 class _Sample:
     """One uniform network: per step its layer and kernel, per resource the amount of every step."""
 
-    bits: int
+    form: Form
     names: list[str]
     kernels: list[str]
     weights: list[float]
@@ -80,13 +80,13 @@ def measure(
     """
     with tempfile.TemporaryDirectory(prefix="edgeq-costs-") as folder:
         samples, arena = [], 0
-        for done, bits in enumerate(space.widths, start=1):
-            path = Path(folder) / f"w{bits}.edgeq"
-            compiled = problem.artifact(space.uniform(bits), problem.target, path, builder)
-            samples.append(_sample(bits, compiled, path))
+        for done, form in enumerate(space.forms, start=1):
+            path = Path(folder) / f"w{form}.edgeq"
+            compiled = problem.artifact(space.uniform(*form), problem.target, path, builder)
+            samples.append(_sample(form, compiled, path))
             arena = max(arena, compiled.image.arena_size)
             if progress:
-                progress("networks", done, len(space.widths))
+                progress("networks", done, len(space.forms))
         amounts: dict[str, list[list[float]]] = {"weights": [s.weights for s in samples]}
         measured, notes = "modelled", []
         if problem.target.runs_here():
@@ -102,16 +102,16 @@ def measure(
     for resource, rows in amounts.items():
         tables[resource], fixed[resource] = _by_layer(space, samples, rows)
     tables["bitops"] = {
-        layer.name: {bits: float(layer.macs * bits * 8) for bits in layer.widths} for layer in space.layers
+        layer.name: {form: float(layer.macs * form.bits * 8) for form in layer.forms} for layer in space.layers
     }
     fixed["bitops"] = 0.0
     return Costs(tables, fixed, arena, measured, notes)
 
 
-def _sample(bits: int, compiled: Compiled, path: Path) -> _Sample:
+def _sample(form: Form, compiled: Compiled, path: Path) -> _Sample:
     layers: list[dict[str, Any]] = compiled.layers
     return _Sample(
-        bits,
+        form,
         [layer["name"] for layer in layers],
         [layer["kernel"] for layer in layers],
         [float(layer["weights"]) for layer in layers],
@@ -141,7 +141,7 @@ def _times(samples: Sequence[_Sample], store: Store, problem: Problem, progress:
 
 
 def _same_kernels(samples: Sequence[_Sample], rows: list[list[float]]) -> list[list[float]]:
-    """Widths with the same kernel at the same place take the same time: their mean, so that noise chooses nothing."""
+    """Forms with the same kernel at the same place take the same time: their mean, so that noise chooses nothing."""
     places: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
     for network, sample in enumerate(samples):
         seen: Counter[tuple[str, str]] = Counter()
@@ -197,8 +197,8 @@ def _cpu_model() -> str:
 
 def _by_layer(
     space: Space, samples: Sequence[_Sample], rows: Sequence[Sequence[float]]
-) -> tuple[dict[str, dict[int, float]], float]:
-    """Sums of steps by layer and width, and what belongs to no layer (mean over the networks)."""
+) -> tuple[dict[str, dict[Form, float]], float]:
+    """Sums of steps by layer and form, and what belongs to no layer (mean over the networks)."""
     known = {layer.name for layer in space.layers}
     sums = [dict.fromkeys(known, 0.0) for _ in samples]
     rest = []
@@ -210,6 +210,6 @@ def _by_layer(
             else:
                 other += amount
         rest.append(other)
-    position = {sample.bits: index for index, sample in enumerate(samples)}
-    table = {layer.name: {bits: sums[position[bits]][layer.name] for bits in layer.widths} for layer in space.layers}
+    position = {sample.form: index for index, sample in enumerate(samples)}
+    table = {layer.name: {form: sums[position[form]][layer.name] for form in layer.forms} for layer in space.layers}
     return table, float(np.mean(rest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeq.cache import content_key
 from edgeq.search.problem import Problem, Progress
-from edgeq.search.space import WIDEST, Space
+from edgeq.search.space import WIDEST, Form, LayerSpace, Space
 from edgeq.search.store import Store
 
 KIND = "sensitivity"
@@ -12,8 +12,8 @@ KIND = "sensitivity"
 
 def sensitivities(
     problem: Problem, space: Space, store: Store, progress: Progress | None = None
-) -> dict[str, dict[int, float]]:
-    """Layer → {bits: divergence of the final output}, 0 at 8 bits and never less for fewer bits.
+) -> dict[str, dict[Form, float]]:
+    """Layer → {form: divergence of the final output}: 0 at its widest, never less for fewer bits, the same packed.
 
     Args:
         problem, space: what to measure. store: what was measured before is taken from it.
@@ -35,13 +35,13 @@ def sensitivities(
         for name, row in found.layers.items():
             known[name] |= row
             store.put(KIND, keys[name], {str(bits): value for bits, value in known[name].items()})
-    return {layer.name: _rising(known[layer.name], layer.widths) for layer in space.layers}
+    return {layer.name: _rising(known[layer.name], layer) for layer in space.layers}
 
 
-def _rising(row: dict[int, float], widths: tuple[int, ...]) -> dict[int, float]:
+def _rising(row: dict[int, float], layer: LayerSpace) -> dict[Form, float]:
     """Noise can make fewer bits look better: an exact solver would take it at its word."""
     found, worst = {}, 0.0
-    for bits in sorted(widths, reverse=True):
-        worst = max(worst, 0.0 if bits == widths[0] else row.get(bits, 0.0))
-        found[bits] = worst
+    for form in layer.forms:
+        worst = max(worst, 0.0 if form.bits == layer.widths[0] else row.get(form.bits, 0.0))
+        found[form] = worst
     return found

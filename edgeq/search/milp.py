@@ -1,7 +1,7 @@
-"""The exact solver: one binary variable per (layer, width), solved by HiGHS through SciPy.
+"""The exact solver: one binary variable per (layer, form), solved by HiGHS through SciPy.
 
     minimise    Σ cost · x
-    subject to  Σ_w x[l, w] = 1                   for every layer l
+    subject to  Σ_f x[l, f] = 1                   for every layer l
                 Σ sensitivity · x ≤ budget
                 Σ resource · x ≤ limit            for every limited resource
 
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.search.space import Space
+from edgeq.search.space import Assignment, Form, Space
 
-Table = Mapping[str, Mapping[int, float]]
-"""Layer name → {bits: amount}."""
+Table = Mapping[str, Mapping[Form, float]]
+"""Layer name → {form: amount}."""
 
 # Amounts are scaled to their largest value; what is smaller than this beside it decides nothing.
 _RELATIVE_GAP = 1e-9
@@ -33,36 +33,36 @@ class Bound:
     most: float
 
 
-def solve(space: Space, cost: Table, bounds: list[Bound], tie_break: Table | None = None) -> dict[str, int] | None:
+def solve(space: Space, cost: Table, bounds: list[Bound], tie_break: Table | None = None) -> dict[str, Form] | None:
     """The cheapest assignment within all bounds.
 
     Args:
-        space: the layers and their widths.
+        space: the layers and their forms.
         cost: what is made small.
         bounds: what is limited.
         tie_break: of equally cheap assignments take the one with the least of this.
 
     Returns:
-        layer name → bits; None where no assignment keeps to the bounds.
+        layer name → form; None where no assignment keeps to the bounds.
     """
     best = _minimise(space, cost, bounds)
     if best is None or tie_break is None:
         return best
-    reached = sum(cost[name][bits] for name, bits in best.items())
+    reached = sum(cost[name][form] for name, form in best.items())
     scale = max((abs(v) for row in cost.values() for v in row.values()), default=0.0)
     polished = _minimise(space, tie_break, [*bounds, Bound(cost, reached + scale * _RELATIVE_GAP)])
     return polished or best
 
 
-def _minimise(space: Space, cost: Table, bounds: list[Bound]) -> dict[str, int] | None:
+def _minimise(space: Space, cost: Table, bounds: list[Bound]) -> dict[str, Form] | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
-    variables = [(layer.name, bits) for layer in space.layers for bits in layer.widths]
+    variables = [(layer.name, form) for layer in space.layers for form in layer.forms]
     rows, columns = [], []
     place = 0
     for row, layer in enumerate(space.layers):
-        for _ in layer.widths:
+        for _ in layer.forms:
             rows.append(row)
             columns.append(place)
             place += 1
@@ -75,16 +75,16 @@ def _minimise(space: Space, cost: Table, bounds: list[Bound]) -> dict[str, int] 
     found = milp(line, constraints=constraints, integrality=np.ones(place), bounds=Bounds(0, 1))
     if found.x is None:
         return None
-    return {name: bits for (name, bits), value in zip(variables, found.x, strict=True) if value > 0.5}
+    return {name: form for (name, form), value in zip(variables, found.x, strict=True) if value > 0.5}
 
 
-def _line(table: Table, variables: list[tuple[str, int]]) -> tuple[NDArray[np.float64], float]:
+def _line(table: Table, variables: list[tuple[str, Form]]) -> tuple[NDArray[np.float64], float]:
     """Coefficients scaled to at most 1: HiGHS's tolerances are absolute."""
-    line = np.array([table[name][bits] for name, bits in variables], np.float64)
+    line = np.array([table[name][form] for name, form in variables], np.float64)
     scale = float(np.abs(line).max()) or 1.0
     return line / scale, scale
 
 
-def total(table: Table, assignment: Mapping[str, int]) -> float:
+def total(table: Table, assignment: Assignment) -> float:
     """Σ table over an assignment."""
-    return float(sum(table[name][bits] for name, bits in assignment.items()))
+    return float(sum(table[name][form] for name, form in assignment.items()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import DataError, UsageError
-from edgeq.search.space import Assignment
+from edgeq.search.space import PACKED_FROM, Assignment, Form
 
 if TYPE_CHECKING:
     from edgeq.compiler import Compiled, KernelBuilder
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeq.evaluate.dataset import Dataset
     from edgeq.integer import IntegerGraph
     from edgeq.quantize.pipeline import Prepared
+    from edgeq.quantize.policy import LayerPolicy
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -64,7 +65,7 @@ class Problem:
         from edgeq.quantize.policy import LayerPolicy
 
         policy = self.prepared.plan.policy
-        layers = {name: LayerPolicy(weight_bits=bits) for name, bits in assignment.items()}
+        layers = {name: layer_policy(form) for name, form in assignment.items()}
         merged = dict(policy.layers)
         for name, choice in layers.items():
             merged[name] = choice.over(merged.get(name, LayerPolicy()))
@@ -99,6 +100,16 @@ class Problem:
         data = self.judge.dataset
         assert data.labels is not None
         return self.judge.function(first, data.labels, next(iter(data.inputs.values())))
+
+
+def layer_policy(form: Form) -> LayerPolicy:
+    """A form as the policy says it; how more than four bits are stored is never a choice."""
+    from edgeq.quantize.policy import LayerPolicy
+
+    storage: Literal["fast", "small"] | None = None
+    if form.bits <= PACKED_FROM:
+        storage = "small" if form.packed else "fast"
+    return LayerPolicy(weight_bits=form.bits, weights=storage)
 
 
 def load_problem(

@@ -8,7 +8,6 @@ until the accuracy limit is just kept. Every judgement is stored: an interrupted
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from edgeq.search.cost import Costs, measure
 from edgeq.search.limits import Limits
 from edgeq.search.milp import Bound, Table
 from edgeq.search.problem import Problem, Progress
-from edgeq.search.space import Assignment, Space, find_space
+from edgeq.search.space import Assignment, Form, Space, find_space
 from edgeq.search.store import Store
 
 if TYPE_CHECKING:
@@ -38,10 +37,10 @@ class Candidate:
     """An assignment with what is predicted and known about it.
 
     Attributes:
-        bits: layer → bits. harm: Σ sensitivity. predicted: resource → amount (Costs). accuracy: of the judge.
+        forms: layer → form. harm: Σ sensitivity. predicted: resource → amount (Costs). accuracy: of the judge.
     """
 
-    bits: dict[str, int]
+    forms: dict[str, Form]
     harm: float
     predicted: dict[str, float]
     accuracy: float
@@ -63,7 +62,7 @@ class Found:
     uniform: Candidate
     space: Space
     costs: Costs
-    sensitivity: dict[str, dict[int, float]]
+    sensitivity: dict[str, dict[Form, float]]
     objective: str
     reference: float
     least: float | None
@@ -77,14 +76,14 @@ class Searcher:
     problem: Problem
     space: Space
     costs: Costs
-    harm: dict[str, dict[int, float]]
+    harm: dict[str, dict[Form, float]]
     limits: Limits
     objective: str
     store: Store
     builder: KernelBuilder
     threads: int
     progress: Progress | None
-    seen: dict[str, Candidate] = field(default_factory=dict)
+    seen: dict[tuple[tuple[str, Form], ...], Candidate] = field(default_factory=dict)
     fresh: int = 0
 
     def bounds(self) -> list[Bound]:
@@ -96,45 +95,43 @@ class Searcher:
                 found.append(Bound(table, most - self.costs.fixed[resource]))
         return found
 
-    def propose(self, budget: float) -> dict[str, int] | None:
+    def propose(self, budget: float) -> dict[str, Form] | None:
         """The cheapest assignment within the limits and a sensitivity budget."""
         cost = self.costs.tables[self.objective]
         return milp.solve(self.space, cost, [*self.bounds(), Bound(self.harm, budget)], tie_break=self.harm)
 
-    def judge(self, bits: Mapping[str, int]) -> Candidate:
-        """Score an assignment on the integer arithmetic, once."""
-        key = self.key(bits)
-        if key in self.seen:
-            return self.seen[key]
+    def judge(self, forms: Assignment) -> Candidate:
+        """Score an assignment on the integer arithmetic, once; how weights are stored changes no bit."""
+        key = self.key(forms)
         accuracy = self.store.get(KIND, key)
         if accuracy is None:
-            accuracy = judge_assignment(self.problem, bits, self.builder, self.threads)
+            accuracy = judge_assignment(self.problem, forms, self.builder, self.threads)
             self.store.put(KIND, key, accuracy)
             self.fresh += 1
         names = [name for name in self.costs.tables if name in self.costs.fixed]
-        predicted = {name: self.costs.total(name, bits) for name in names}
-        candidate = Candidate(dict(bits), milp.total(self.harm, bits), predicted, float(accuracy))
-        self.seen[key] = candidate
+        predicted = {name: self.costs.total(name, forms) for name in names}
+        candidate = Candidate(dict(forms), milp.total(self.harm, forms), predicted, float(accuracy))
+        self.seen[tuple(sorted(forms.items()))] = candidate
         if self.progress:
             self.progress("judged", len(self.seen), FRONT + BISECTION + 1)
         return candidate
 
-    def key(self, bits: Mapping[str, int]) -> str:
+    def key(self, forms: Assignment) -> str:
         """Names a judgement by everything it depends on."""
-        return content_key([self.problem.digest, *(f"{name}={b}" for name, b in sorted(bits.items()))])
+        return content_key([self.problem.digest, *(f"{name}={form.bits}" for name, form in sorted(forms.items()))])
 
     def is_good(self, candidate: Candidate, least: float | None) -> bool:
         """Whether it keeps to the accuracy limit."""
         return least is None or candidate.accuracy >= least
 
 
-def judge_assignment(problem: Problem, bits: Assignment, builder: KernelBuilder, threads: int) -> float:
+def judge_assignment(problem: Problem, forms: Assignment, builder: KernelBuilder, threads: int) -> float:
     """Accuracy of an assignment on the integer arithmetic, through kernels compiled for this machine."""
     from edgeq.compiler.target import load_target
 
     with tempfile.TemporaryDirectory(prefix="edgeq-judge-") as folder:
         path = Path(folder) / "model.edgeq"
-        problem.artifact(bits, load_target("host"), path, builder)
+        problem.artifact(forms, load_target("host"), path, builder)
         return problem.score(path, threads)
 
 
@@ -204,10 +201,10 @@ def _run(searcher: Searcher) -> Found:
     budgets = _budgets(searcher)
     good, bad = None, None
     for budget in budgets:  # from harmless to harmful
-        bits = searcher.propose(budget)
-        if bits is None:
+        forms = searcher.propose(budget)
+        if forms is None:
             continue
-        candidate = searcher.judge(bits)
+        candidate = searcher.judge(forms)
         if searcher.is_good(candidate, least):
             good = max(good or 0.0, budget)
         elif bad is None or budget < bad:
@@ -233,10 +230,10 @@ def _bisect(searcher: Searcher, least: float | None, good: float, bad: float) ->
         if bad <= good * 1.02:
             return
         middle = (good * bad) ** 0.5 if good > 0 else bad / 4
-        bits = searcher.propose(middle)
-        if bits is None:
+        forms = searcher.propose(middle)
+        if forms is None:
             return
-        if searcher.is_good(searcher.judge(bits), least):
+        if searcher.is_good(searcher.judge(forms), least):
             good = middle
         else:
             bad = middle
@@ -327,7 +324,7 @@ def as_dict(found: Found) -> dict[str, Any]:
 
     def one(candidate: Candidate) -> dict[str, Any]:
         return {
-            "bits": candidate.bits,
+            "forms": {name: str(form) for name, form in candidate.forms.items()},
             "harm": candidate.harm,
             "accuracy": candidate.accuracy,
             "predicted": candidate.predicted,

@@ -1,6 +1,6 @@
-"""What may be chosen: for each layer with weights, how many bits they have.
+"""What may be chosen: for each layer with weights, how many bits they have and how those are stored.
 
-A choice is an index into a layer's widths. Layers whose width the user's policy fixes keep it.
+Layers whose width the user's policy fixes keep it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgeq.errors import UsageError
 from edgeq.quantize.plan import Plan
@@ -21,9 +21,22 @@ if TYPE_CHECKING:
 
 WIDEST = 8
 WIDTHS = (8, 7, 6, 5, 4, 3, 2)
+#: From this width on weights can be stored packed, at the price of expanding them while a kernel runs.
+PACKED_FROM = 4
 
-#: Layer name → bits.
-Assignment = Mapping[str, int]
+
+class Form(NamedTuple):
+    """Weights of a layer: how many bits, and whether they are stored packed or a byte each."""
+
+    bits: int
+    packed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.bits}{'p' if self.packed else ''}"
+
+
+#: Layer name → form of its weights.
+Assignment = Mapping[str, Form]
 
 
 @dataclass(frozen=True)
@@ -32,15 +45,20 @@ class LayerSpace:
 
     Attributes:
         name: of the float graph. parameters: number of weights. macs: multiply-accumulates of a run.
-        widths: allowed bits, widest first.
+        forms: allowed, widest first.
         is_depthwise: each output channel reads one input channel.
     """
 
     name: str
     parameters: int
     macs: int
-    widths: tuple[int, ...]
+    forms: tuple[Form, ...]
     is_depthwise: bool = False
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Allowed bits, widest first."""
+        return tuple(dict.fromkeys(form.bits for form in self.forms))
 
 
 @dataclass(frozen=True)
@@ -51,19 +69,23 @@ class Space:
 
     @property
     def free(self) -> tuple[LayerSpace, ...]:
-        """Layers with more than one width."""
-        return tuple(layer for layer in self.layers if len(layer.widths) > 1)
+        """Layers with more than one form."""
+        return tuple(layer for layer in self.layers if len(layer.forms) > 1)
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Every width that some layer may have, widest first."""
-        return tuple(sorted({w for layer in self.layers for w in layer.widths}, reverse=True))
+    def forms(self) -> tuple[Form, ...]:
+        """Every form that some layer may have, widest first."""
+        found = {form for layer in self.layers for form in layer.forms}
+        return tuple(sorted(found, key=lambda form: (-form.bits, form.packed)))
 
-    def uniform(self, bits: int) -> dict[str, int]:
-        """Every layer at this width, or at the nearest wider one it may have."""
-        return {
-            layer.name: min((w for w in layer.widths if w >= bits), default=layer.widths[0]) for layer in self.layers
-        }
+    def uniform(self, bits: int, packed: bool = False) -> dict[str, Form]:
+        """Every layer in this form, or in the nearest wider one it may have."""
+        found = {}
+        for layer in self.layers:
+            width = min((w for w in layer.widths if w >= bits), default=layer.widths[0])
+            wanted = Form(width, packed)
+            found[layer.name] = wanted if wanted in layer.forms else Form(width)
+        return found
 
 
 def find_space(plan: Plan, widths: Sequence[int] = WIDTHS, narrowest_edge: int = WIDEST) -> Space:
@@ -95,11 +117,17 @@ def find_space(plan: Plan, widths: Sequence[int] = WIDTHS, narrowest_edge: int =
                 layer.name,
                 int(product.weights.size),
                 int(product.weights.size) * positions,
-                (own,) if own is not None else allowed,
+                _forms((own,) if own is not None else allowed, product.is_depthwise),
                 product.is_depthwise,
             )
         )
     return Space(tuple(layers))
+
+
+def _forms(widths: Sequence[int], is_depthwise: bool) -> tuple[Form, ...]:
+    """Depthwise weights are few: they are never packed."""
+    packable = 0 if is_depthwise else PACKED_FROM
+    return tuple(Form(bits, packed) for bits in widths for packed in ((False, True) if bits <= packable else (False,)))
 
 
 def _said(policy: Policy, names: Sequence[str]) -> int | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from edgeq.quantize.policy import Policy
+from edgeq.search.milp import Table
+from edgeq.search.problem import layer_policy
 from edgeq.search.run import Found
+from edgeq.search.space import Form
 
 AMOUNTS = {"latency": 1e6, "instructions": 1e-3, "weights": 1.0, "bitops": 1e-6}
 UNITS = {"latency": "µs", "instructions": "k instructions", "weights": "bytes", "bitops": "M bit operations"}
@@ -40,25 +42,25 @@ def policy_text(found: Found, base: Policy, source: str, target: str) -> str:
         lines.append(f"defaults: {json.dumps(defaults)}")
     lines.append("layers:")
     for pattern, choice in base.layers.items():
-        if pattern not in best.bits:
+        if pattern not in best.forms:
             lines.append(f"  {json.dumps(pattern)}: {json.dumps(choice.model_dump(exclude_none=True))}")
-    for name, bits in best.bits.items():
+    for name, form in best.forms.items():
         own = base.layers[name].model_dump(exclude_none=True) if name in base.layers else {}
-        lines.append(
-            f"  {json.dumps(name)}: {json.dumps({**own, 'weight_bits': bits})}  # {_reason(found, cost, name, bits)}"
-        )
+        merged = {**own, **layer_policy(form).model_dump(exclude_none=True)}
+        lines.append(f"  {json.dumps(name)}: {json.dumps(merged)}  # {_reason(found, cost, name, form)}")
     return "\n".join(lines) + "\n"
 
 
-def _reason(found: Found, cost: Mapping[str, Mapping[int, float]], name: str, bits: int) -> str:
-    widest = max(cost[name])
-    if len(cost[name]) == 1:
+def _reason(found: Found, cost: Table, name: str, form: Form) -> str:
+    row = cost[name]
+    if len(row) == 1:
         return "fixed"
-    gain = amount(found.objective, cost[name][widest] - cost[name][bits])
-    if bits < widest:
-        return f"gains {gain}, diverges by {found.sensitivity[name][bits]:.2g}"
-    cheapest = min(cost[name], key=lambda width: cost[name][width])
-    if cost[name][cheapest] >= cost[name][widest]:
+    widest = next(iter(row))
+    gain = amount(found.objective, row[widest] - row[form])
+    if form.bits < widest.bits:
+        return f"gains {gain}, diverges by {found.sensitivity[name][form]:.2g}"
+    cheapest = min(row, key=lambda other: row[other])
+    if row[cheapest] >= row[widest]:
         return "fewer bits gain nothing here"
-    missed = amount(found.objective, cost[name][widest] - cost[name][cheapest])
-    return f"{cheapest} bits would gain {missed} and diverge by {found.sensitivity[name][cheapest]:.2g}"
+    missed = amount(found.objective, row[widest] - row[cheapest])
+    return f"{cheapest.bits} bits would gain {missed} and diverge by {found.sensitivity[name][cheapest]:.2g}"

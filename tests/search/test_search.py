@@ -36,7 +36,7 @@ def test_accuracy_is_kept_and_bits_are_saved(problem: Problem, store: Store) -> 
     found = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
     assert found.best.accuracy >= problem.judge.reference - 0.005
     assert found.best.predicted["bitops"] < 0.8 * found.uniform.predicted["bitops"]
-    assert set(found.best.bits.values()) <= {8, 4, 2}
+    assert {form.bits for form in found.best.forms.values()} <= {8, 4, 2}
     costs = [c.predicted["bitops"] for c in found.front]
     accuracies = [c.accuracy for c in found.front]
     assert costs == sorted(costs)
@@ -55,9 +55,9 @@ def test_policy_is_what_was_judged(problem: Problem, store: Store, digits: Path,
     found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4))
     text = policy_text(found, Policy(), "digits.onnx", TARGET)
     policy = Policy.parse(text)
-    for name, bits in found.best.bits.items():
-        assert policy.layer(name).weight_bits == bits
-    assert text.count("  # ") == len(found.best.bits)
+    for name, form in found.best.forms.items():
+        assert policy.layer(name).weight_bits == form.bits
+    assert text.count("  # ") == len(found.best.forms)
 
 
 def test_fixed_layers_stay(digits: Path, store: Store, problem: Problem, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_fixed_layers_stay(digits: Path, store: Store, problem: Problem, tmp_pat
         policy=policy,
     )
     found = find_policy(fixed, Limits(), objective="bitops", store=store, widths=(8, 4))
-    assert found.best.bits[middle] == 5
+    assert found.best.forms[middle].bits == 5
     text = policy_text(found, Policy.load(policy), "digits.onnx", TARGET)
     assert Policy.parse(text).layer(middle).requantize == "single"
 
