@@ -27,6 +27,7 @@ CNNS = (
     "squeezenet1_1_imagenet",
     "yolox_nano_coco",
 )
+TRANSFORMERS = ("vit_cifar10_prenorm_d4", "vit_mnist_d6", "all_minilm_l6_v2")
 
 
 def arguments(description: str, **defaults: Any) -> argparse.ArgumentParser:

@@ -135,7 +135,7 @@ def movement_cases() -> list[Case]:
     ]  # fmt: skip
 
 
-def _layer_norm(rows: int, length: int, x_dtype: DType) -> Case:
+def layer_norm(rows: int, length: int, x_dtype: DType) -> Case:
     norm = norm_constants(np.ones(length), np.zeros(length), 1e-5, 0.05, 0.05)
     line, n = (length, 1), rows * length
     spec = NormSpec.of(
@@ -163,7 +163,7 @@ def row_cases() -> list[Case]:
         cases.append(Case(f"Softmax {rows}x{length}", spec, {"x": (n, "s32"), "y": (n, "u8")},
                           [("Softmax", ["a"], {"axis": -1})], {"a": (rows, length)}))  # fmt: skip
     for rows, length, x_dtype in ((197, 192, "u8"), (128, 384, "u8"), (128, 384, "s16")):
-        cases.append(_layer_norm(rows, length, cast(DType, x_dtype)))
+        cases.append(layer_norm(rows, length, cast(DType, x_dtype)))
     index = ArgMaxSpec.of((169, 20), 1, (20, 1), (1, 1), "u8")
     sums = ReduceSpec.sums((197, 768), (1,), (768, 1), (1, 1), (0, 0), "u8", 128, BYTES, SINGLE)
     return [
@@ -205,7 +205,7 @@ def onnxruntime_call(case: Case | None) -> Timed:
         [helper.make_tensor_value_info(last, kind, None)],
         [numpy_helper.from_array(value, name) for name, value in (case.fixed if case else {}).items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,53 @@
+"""edgeq: a form is a target, e.g. `x86-avx2`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from case import Case, Feeds
+
+FORMS = ("x86-avx2", "x86-vnni")
+
+
+def prepare(form: str, case: Case, folder: Path) -> Path:
+    """An artifact, default options, the same calibration samples as the others."""
+    import edgeq
+
+    path = folder / "model.edgeq"
+    edgeq.compile(case.model, target=form, calib=case.calibration, output=path)
+    return path
+
+
+class _Session:
+    def __init__(self, path: Path, threads: int) -> None:
+        import edgeq
+
+        self.model, self.threads = edgeq.load(path), threads
+        self.names = [given.name for given in self.model.inputs]
+        self.batch: tuple[int, Feeds] = 0, {}
+
+    def _batch(self, feeds: Feeds, count: int) -> Feeds:
+        values = [feeds[name] for name in self.names] if set(self.names) <= set(feeds) else list(feeds.values())
+        return {name: np.repeat(x, count, axis=0) for name, x in zip(self.names, values, strict=True)}
+
+    def run(self, feeds: Feeds) -> np.ndarray:
+        found = self.model.run_batch(self._batch(feeds, 1), threads=self.threads, dequantize=True)
+        return np.asarray(found[self.model.outputs[0].name], np.float32)
+
+    def repeat(self, feeds: Feeds, count: int) -> None:
+        if self.batch[0] != count:
+            self.batch = count, self._batch(feeds, count)
+        self.model.run_batch(self.batch[1], threads=self.threads)  # in C, converting from and to floats
+
+
+def load(form: str, path: Path, threads: int) -> _Session:
+    """The mapped artifact."""
+    return _Session(path, threads)
+
+
+def versions() -> dict[str, str]:
+    """Of edgeq."""
+    import edgeq
+
+    return {"edgeq": edgeq.__version__}

@@ -1,0 +1,99 @@
+"""Results of `peers` as Markdown and as bars in SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+FONT = 'font-family="sans-serif" font-size="11"'
+OURS, THEIRS = "#1f6feb", "#8c959f"
+LEFT, WIDTH, BAR, GAP, TOP = 190, 640, 14, 4, 34
+
+
+def rows_of(result: dict[str, Any]) -> Iterable[list[str]]:
+    """Lines of one network's table, the fastest first, then whoever couldn't run and why."""
+    sides = result["sides"]
+    ran = sorted((name for name in sides if "time" in sides[name]), key=lambda name: sides[name]["time"]["median"])
+    for name in ran:
+        side = sides[name]
+        yield [
+            name,
+            f"{side['time']['median'] * 1e3:.3f}",
+            *(_ratio(side["ratios"].get(ours)) for ours in result["ours"]),
+            f"{side['sqnr']:.1f}" if side["sqnr"] < 200 else "–",
+            _accuracy(side.get("accuracy")),
+            f"{side['cold_seconds'] * 1e3:.0f}",
+            f"{side['peak_bytes'] / 2**20:.1f}",
+            f"{side['file_bytes'] / 2**20:.2f} + {side['library_bytes'] / 2**20:.1f}",
+        ]
+    for name, side in sides.items():
+        if "reason" in side:
+            yield [name, "not run: " + side["reason"].replace("|", "/"), *[""] * (len(result["ours"]) + 5)]
+
+
+def _ratio(ratio: dict[str, float] | None) -> str:
+    return f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})" if ratio else ""
+
+
+def _accuracy(metrics: dict[str, float] | None) -> str:
+    return ", ".join(f"{key} {value:.4f}" for key, value in (metrics or {}).items() if not key.startswith("n"))
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """One network's table."""
+    head: Sequence[str] = [
+        "",
+        "ms",
+        *(f"× {ours.removeprefix('edgeq ')}" for ours in result["ours"]),
+        "SQNR dB",
+        "accuracy",
+        "cold start ms",
+        "peak MiB",
+        "file + libraries MiB",
+    ]
+    lines = [head, ["---"] * len(head), *rows_of(result)]
+    title = f"### {result['model']}, {result['threads']} thread{'s' if result['threads'] > 1 else ''}\n\n"
+    return title + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def summary(results: Sequence[dict[str, Any]]) -> str:
+    """One line a network: the fastest peer, and how much faster each target of edgeq is."""
+    ours = results[0]["ours"]
+    lines = [["network", "threads", "fastest peer", *(f"× {name}" for name in ours)]]
+    lines.append(["---"] * len(lines[0]))
+    for result in results:
+        peers = {name: side for name, side in result["sides"].items() if "time" in side and name not in ours}
+        if not peers:
+            lines.append([result["model"], str(result["threads"]), "none ran", *[""] * len(ours)])
+            continue
+        best = min(peers, key=lambda name: peers[name]["time"]["median"])
+        ratios = [_ratio(peers[best]["ratios"].get(name)) for name in ours]
+        lines.append([result["model"], str(result["threads"]), best, *ratios])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def bars(result: dict[str, Any]) -> str:
+    """Times of one network relative to the fastest float runtime's, as horizontal bars."""
+    sides = {name: side for name, side in result["sides"].items() if "time" in side}
+    names = sorted(sides, key=lambda name: sides[name]["time"]["median"])
+    longest = sides[names[-1]]["time"]["q3"]
+    height = TOP + len(names) * (BAR + GAP) + 10
+    title = f"{result['model']}, {result['threads']} thread(s): ms a run, whiskers are quartiles"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
+        f'<title>{escape(title)}</title><rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="10" y="18" {FONT} font-weight="bold">{escape(title)}</text>',
+    ]
+    for index, name in enumerate(names):
+        time = sides[name]["time"]
+        y, scale = TOP + index * (BAR + GAP), (WIDTH - LEFT - 80) / longest
+        end, low, high = (LEFT + time[key] * scale for key in ("median", "q1", "q3"))
+        colour, middle = (OURS if name in result["ours"] else THEIRS), y + BAR / 2
+        parts += [
+            f'<text x="{LEFT - 6}" y="{y + 11}" {FONT} text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="{BAR}" fill="{colour}"/>',
+            f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#24292f" stroke-width="2"/>',
+            f'<text x="{max(end, high) + 6:.1f}" y="{y + 11}" {FONT}>{time["median"] * 1e3:.3g}</text>',
+        ]
+    return "\n".join([*parts, "</svg>"]) + "\n"

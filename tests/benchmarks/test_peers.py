@@ -1,0 +1,98 @@
+"""The tables of benchmarks/peers: what ran by speed, what didn't with its reason; the worker's answers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch):
+    """Imports a module of the package, and forgets all of them afterwards."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    before = set(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        if str(FOLDER.parent) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def result(turns: ModuleType) -> dict:
+    times = {"edgeq x86-avx2": np.array([1.0, 2.0, 3.0]), "onnxruntime fp32": np.array([3.0, 4.0, 6.0])}
+    rest = {"sqnr": 30.0, "cold_seconds": 0.1, "peak_bytes": 2**20, "file_bytes": 2**20, "library_bytes": 0}
+    ours = times["edgeq x86-avx2"]
+    sides = {
+        name: {"time": turns.spread(t), "ratios": {"edgeq x86-avx2": turns.spread(t / ours)}, **rest}
+        for name, t in times.items()
+    }
+    sides["litert fp32"] = {"reason": "no | route"}
+    return {"model": "tiny", "threads": 1, "ours": ["edgeq x86-avx2"], "sides": sides}
+
+
+def test_tables(peers) -> None:
+    table, found = peers("table"), result(peers("turns"))
+    lines = table.markdown(found).splitlines()
+    assert [line.split(" | ")[0] for line in lines[4:]] == ["| edgeq x86-avx2", "| onnxruntime fp32", "| litert fp32"]
+    assert "2.00 (2.00 to 2.50)" in lines[5]  # medians of 3/1, 4/2, 6/3
+    assert "not run: no / route" in lines[6]
+    assert len({line.count("|") for line in lines[2:]}) == 1
+    assert "| tiny | 1 | onnxruntime fp32 | 2.00" in table.summary([found])
+    ElementTree.fromstring(table.bars(found))
+
+
+def test_a_network_that_no_peer_takes(peers) -> None:
+    found = result(peers("turns"))
+    del found["sides"]["onnxruntime fp32"]["time"]
+    assert "| tiny | 1 | none ran |" in peers("table").summary([found])
+
+
+def test_a_failing_tool_is_a_reason(peers, tmp_path: Path) -> None:
+    """A worker that can't prepare answers why, and the answer is kept."""
+    turns, case = peers("turns"), peers("case")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    np.savez(tmp_path / "data.npz", x=np.zeros((2, 3), np.float32))
+    data = str(tmp_path / "data.npz")
+    case.Case("broken", str(broken), data, data).save(tmp_path / "case.json")
+    side = turns.Side("onnxruntime", "int8 static", sys.executable)
+    answer = turns.prepare(side, tmp_path / "case.json", tmp_path / "side", tmp_path / "log.txt")
+    assert answer["reason"]
+    assert json.loads((tmp_path / "side" / "prepared.json").read_text()) == answer
+
+
+def test_a_worker_serves(peers, tmp_path: Path) -> None:
+    """Loads, times, gives outputs; here in ONNX Runtime, which the tests have."""
+    onnx = pytest.importorskip("onnx")
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, float32, (1, 3)) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    file = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
+    data = tmp_path / "data.npz"
+    np.savez(data, x=np.arange(6, dtype=np.float32).reshape(2, 3))
+    turns, case = peers("turns"), peers("case")
+    case.Case("neg", str(file), str(data), str(data)).save(tmp_path / "case.json")
+    side, core = turns.Side("onnxruntime", "fp32", sys.executable), str(min(os.sched_getaffinity(0)))
+    worker = turns.Worker(side, tmp_path / "case.json", file, 1, core, tmp_path / "log.txt")
+    try:
+        assert worker.loaded["library_bytes"] > 0
+        times = turns.race({"one": worker}, 3, "cpu")["one"]
+        assert times.shape == (3,)
+        worker.ask(do="outputs", inputs=str(data), to=str(tmp_path / "y.npy"))
+        np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), -np.arange(6).reshape(2, 3))
+    finally:
+        worker.close()
