@@ -6,10 +6,12 @@ Everything heavy (onnx, onnxruntime, tvm) is imported when a function needs it. 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +21,7 @@ from edgeq.errors import CompileError, RunError, UsageError
 from edgeq.files import check_output
 
 if TYPE_CHECKING:
+    from edgeq.compiler import ProgramSource
     from edgeq.compiler.schedule import Schedule
     from edgeq.compiler.target import Target
     from edgeq.frontend.graph import FloatGraph
@@ -96,7 +99,8 @@ def compile(
             `small`: packed, expanded while the kernel runs; `auto`: packed where that costs little time.
         schedule: file of `edgeq tune`, or "tuned" for what it found on this machine; None: estimates decide.
         progress: called with (stage, done, total).
-        **settings: those of `quantize` behind `calib`.
+        **settings: those of `quantize` behind `calib`. `shapes` may give several shapes to an input: the artifact then
+            holds a program for each, quantized once, and the runtime takes the one for the shapes of its inputs.
 
     Returns:
         The artifact's path and a report. The artifact has passed its own golden vectors if this machine or an
@@ -111,7 +115,7 @@ def compile(
     """
     from edgeq import artifact
     from edgeq.artifact.float_free import require as require_float_free
-    from edgeq.compiler import CompileOptions, KernelBuilder, ProgramSource, compile_model, load_variants
+    from edgeq.compiler import CompileOptions, KernelBuilder, compile_model, load_variants
     from edgeq.compiler.schedule import resolve_schedule
     from edgeq.files import atomic_path
 
@@ -123,13 +127,14 @@ def compile(
         if not all(map(_has_kernels, wanted)):
             # Code generators take seconds to start: let them do so while the model is calibrated.
             builder.start()
-        graph, quantized, golden = _integer_graph(model, calib, settings, progress, clock)
+        sources, quantized = _integer_graphs(model, calib, settings, progress, clock)
+        graph = sources[0].graph
         with clock.stage("build"):
             manifest = _manifest(graph, model, quantized)
             options = CompileOptions(
                 max_threads, manifest=manifest, progress=progress, weights=weights, schedule=measured
             )
-            compiled = compile_model([ProgramSource(graph, golden)], wanted, options, builder)
+            compiled = compile_model(sources, wanted, options, builder, pads=_pads(sources, quantized))
     with atomic_path(path) as scratch:
         with clock.stage("link"):
             sizes = artifact.write_variants(compiled.variants, compiled.objects, scratch)
@@ -138,7 +143,7 @@ def compile(
             checked = _self_check(scratch, wanted, progress)
     from edgeq.evaluate.describe import compile_report
 
-    report = compile_report(graph, compiled.first, sizes)
+    report = compile_report(graph, compiled, sizes)
     report["checked"] = checked
     report["float_free_instructions"] = code.instructions
     name = wanted[0].name if len(wanted) == 1 else target
@@ -164,6 +169,7 @@ def quantize(
     seed: int = 0,
     allow_float: bool = False,
     progress: Progress | None = None,
+    others: Sequence[FloatGraph] = (),
 ) -> QuantizeResult:
     """Make an integer graph of a float model.
 
@@ -184,6 +190,7 @@ def quantize(
         preprocess: for images: YAML (text or a file) with size, crop, scale, mean, std, layout, color.
         batch: size of a dynamic leading dimension; None: 1.
         shapes: input name → shape, for other dynamic dimensions.
+        others: the same model at other shapes (graphs of `edgeq.frontend.load`), to quantize with the same scales.
         seed: of random calibration data.
         allow_float: accept float islands where an op has no integer form.
         progress: called with (stage, done, total).
@@ -198,10 +205,18 @@ def quantize(
     from edgeq.quantize import QuantizeOptions
     from edgeq.quantize import quantize as run
     from edgeq.quantize.cache import cached
+    from edgeq.quantize.lengths import split_shapes
 
     if output is not None:
         check_output(Path(output))
-    model = _float_graph(model, example_inputs, batch, shapes)
+    programs = split_shapes(shapes)
+    if len(programs) > 1:
+        raise UsageError(
+            "an integer graph has one shape",
+            where="--shape",
+            hint="several in one artifact: give them to `edgeq compile`",
+        )
+    model = _float_graph(model, example_inputs, batch, programs[0])
     data = calibration_data(model, calib, samples, preprocess, seed)
     options = QuantizeOptions.make(
         observer=observer,
@@ -213,7 +228,7 @@ def quantize(
         allow_float=allow_float,
         progress=progress,
     )
-    result = cached(model, data, options, run)
+    result = cached(model, data, options, partial(run, others=others), others)
     if output is not None:
         from edgeq.files import atomic_path
 
@@ -273,14 +288,15 @@ class _Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def _integer_graph(
+def _integer_graphs(
     model: Any,
     calib: Calibration | None,
     settings: dict[str, Any],
     progress: Progress | None,
     clock: _Clock,
-) -> tuple[IntegerGraph, QuantizeResult | None, list[dict[str, Array]]]:
-    """The graph to compile, how it was made, and golden inputs from the calibration data."""
+) -> tuple[list[ProgramSource], QuantizeResult | None]:
+    """The graphs to compile with golden inputs from the calibration data, and how they were made."""
+    from edgeq.compiler import ProgramSource
     from edgeq.integer import IntegerGraph
 
     if isinstance(model, str | Path):
@@ -301,19 +317,22 @@ def _integer_graph(
             why="calibration and its options change float models only",
             hint="leave them out, or compile the float model",
         )
-    return (IntegerGraph.load(model) if isinstance(model, str | Path) else model), None, []
+    return [ProgramSource(IntegerGraph.load(model) if isinstance(model, str | Path) else model)], None
 
 
 def integer_graph(
     model: Any, calib: Calibration | None, settings: dict[str, Any], progress: Progress | None = None
 ) -> IntegerGraph:
     """The integer graph that `compile` would compile; arguments as there."""
-    return _integer_graph(model, calib, settings, progress, _Clock())[0]
+    return _integer_graphs(model, calib, settings, progress, _Clock())[0][0].graph
 
 
 def _quantized(
     model: Any, calib: Calibration | None, settings: dict[str, Any], progress: Progress | None, clock: _Clock
-) -> tuple[IntegerGraph, QuantizeResult, list[dict[str, Array]]]:
+) -> tuple[list[ProgramSource], QuantizeResult]:
+    from edgeq.compiler import ProgramSource
+    from edgeq.quantize.lengths import fit_inputs, split_shapes
+
     if calib is None:
         raise UsageError(
             "a float model needs calibration data",
@@ -322,15 +341,44 @@ def _quantized(
             hint="give --calib with typical inputs, or --calib random for a first look at speed and size",
         )
     with clock.stage("read"):
-        source = [settings.pop(name, None) for name in ("example_inputs", "batch", "shapes")]
-        graph = _float_graph(model, *source)
+        example, batch = settings.pop("example_inputs", None), settings.pop("batch", None)
+        programs = split_shapes(settings.pop("shapes", None))
+        graphs = [_float_graph(model, example, batch, shapes) for shapes in programs]
     with clock.stage("quantize"):
-        data = calibration_data(
-            graph, calib, settings.get("samples"), settings.get("preprocess"), settings.get("seed", 0)
-        )
+        first, data = _calibration_graph(graphs, calib, settings)
+        others = [graph for graph in graphs if graph is not first]
         chosen = {k: v for k, v in settings.items() if k not in ("samples", "preprocess", "seed")}
-        result = quantize(graph, data, progress=progress, **chosen)
-    return result.graph, result, _golden_inputs(result.graph, data)
+        result = quantize(first, data, progress=progress, others=others, **chosen)
+    golden = _golden_inputs(result.graph, data)
+    made = dict(zip(map(id, [first, *others]), [result.graph, *result.others], strict=True))
+    integer = [made[id(graph)] for graph in graphs]
+    return [ProgramSource(graph, [fit_inputs(inputs, graph) for inputs in golden]) for graph in integer], result
+
+
+def _calibration_graph(
+    graphs: Sequence[FloatGraph], calib: Any, settings: Mapping[str, Any]
+) -> tuple[FloatGraph, CalibrationData]:
+    """The graph that the calibration data fits; the largest where the data has no shape of its own."""
+    from edgeq.errors import DataError
+    from edgeq.quantize.session import input_specs
+
+    given = settings.get("samples"), settings.get("preprocess"), settings.get("seed", 0)
+    failures = []
+    for graph in sorted(graphs, key=lambda g: -sum(math.prod(spec.shape) for spec in input_specs(g.model.graph))):
+        try:
+            return graph, calibration_data(graph, calib, *given)
+        except DataError as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _pads(sources: Sequence[ProgramSource], quantized: QuantizeResult | None) -> bool:
+    """Whether the artifact may pad short inputs; judged on calibration data only, random data says nothing."""
+    from edgeq.quantize.lengths import pads_exactly
+
+    if len(sources) < 2 or quantized is None or not quantized.report.calibrated:
+        return False
+    return pads_exactly([source.graph for source in sources], [source.golden_inputs[0] for source in sources])
 
 
 def calibration_data(

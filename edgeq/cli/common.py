@@ -61,7 +61,7 @@ def shape_options(function: F) -> F:
         "shapes",
         multiple=True,
         metavar="NAME=1x3x224x224",
-        help="Shape of an input with dynamic dimensions (may be repeated).",
+        help="Shape of an input with dynamic dimensions (may be repeated). NAME=1x32,1x128: several in one artifact.",
     )(function)
     return click.option("--batch", type=click.IntRange(min=1), help="Size of a dynamic leading dimension (default 1).")(
         function
@@ -145,26 +145,28 @@ def settings(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None and value is not False}
 
 
-def parse_shapes(shapes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """`--shape name=1x3x224x224` → {"name": (1, 3, 224, 224)}.
+def parse_shapes(shapes: Sequence[str]) -> dict[str, Any]:
+    """`--shape name=1x3x224x224` → {"name": (1, 3, 224, 224)}; `name=1x32,1x128` → {"name": [(1, 32), (1, 128)]}.
 
     Raises:
         UsageError: text that isn't of that form.
     """
     from edgeq.errors import UsageError
 
-    parsed: dict[str, tuple[int, ...]] = {}
+    parsed: dict[str, Any] = {}
     for text in shapes:
         name, separator, sizes = text.rpartition("=")
-        dims = sizes.replace(",", "x").split("x")
-        if not separator or not name or not all(d.isdigit() and int(d) > 0 for d in dims):
+        # Commas part whole shapes, or the sizes of one that is written without x.
+        listed = [part.split("x") for part in sizes.split(",")] if "x" in sizes else [sizes.split(",")]
+        if not separator or not name or not all(d.isdigit() and int(d) > 0 for dims in listed for d in dims):
             raise UsageError(
                 "can't read the shape",
                 where=f"--shape {text}",
                 why="expected a name, '=', and positive sizes separated by 'x'",
-                hint="for example --shape input=1x3x224x224",
+                hint="for example --shape input=1x3x224x224, or --shape ids=1x32,1x128 for several in one artifact",
             )
-        parsed[name] = tuple(int(d) for d in dims)
+        shapes_of = [tuple(int(d) for d in dims) for dims in listed]
+        parsed[name] = shapes_of if len(shapes_of) > 1 else shapes_of[0]
     return parsed
 
 

@@ -93,6 +93,7 @@ def show_summary(console: Console, model: str, result: CompileResult) -> None:
     facts = {
         "layers": f"{report['layer_count']} ({_counts(report['op_counts'])}), {report['step_count']} kernel calls",
         "bits": _bits(report),
+        **programs_facts(report),
         "weights": units.size(sizes["weights"]),
         "arena": f"{units.size(sizes['arena'])} (activations and scratch, {report['max_threads']} threads)",
         "code": units.size(sizes["code"]),
@@ -103,6 +104,21 @@ def show_summary(console: Console, model: str, result: CompileResult) -> None:
         "time": ", ".join(f"{name} {units.duration(value)}" for name, value in result.seconds.items()),
     }
     common.show_facts(console, facts)
+
+
+def programs_facts(report: dict[str, Any]) -> dict[str, str]:
+    """Variants and programs, where an artifact has several; the other facts are of the first."""
+    facts = {}
+    if len(report["variants"]) > 1:
+        facts["variants"] = ", ".join(variant["name"] for variant in report["variants"]) + ": the best for the CPU runs"
+    if len(report["programs"]) > 1:
+        listed = "; ".join(
+            ", ".join(f"{name} {units.shape(shape)}" for name, shape in program["inputs"].items())
+            for program in report["programs"]
+        )
+        padding = "shorter inputs are padded" if report["pads"] else "no other shapes"
+        facts["programs"] = f"{listed} ({padding})"
+    return facts
 
 
 def show_layers(console: Console, result: CompileResult) -> None:

@@ -8,6 +8,7 @@ import click
 
 from edgeq.cli import units
 from edgeq.cli.common import output_options, print_json, require_file, stdout_console, table
+from edgeq.cli.compile_command import programs_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +65,8 @@ def show_artifact(console: Console, facts: dict[str, Any]) -> None:
     features = ", ".join(facts["cpu_features"]) or "baseline"
     target = facts["manifest"].get("target", facts["arch"])
     console.print(f"[bold]artifact[/] for {target} ({facts['arch']}: {features}), ABI {facts['abi']}")
+    for name, fact in programs_facts(facts).items():
+        console.print(f"  {name:<8} {fact}")
     if facts["manifest"].get("calibrated") is False:
         console.print("[bold red]NOT CALIBRATED[/]: made with random data, the outputs mean nothing")
     show_tensors(console, facts)

@@ -16,8 +16,8 @@ from edgeq.evaluate.models import VERSION_KEY, first_line, kind_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgeq.artifact import ArtifactSizes
-    from edgeq.compiler import Compiled
+    from edgeq.artifact import ArtifactSizes, ModelImage
+    from edgeq.compiler import CompiledModel
     from edgeq.integer import IntegerGraph
 
 # Which input of an op holds its weights.
@@ -221,24 +221,33 @@ def describe_artifact(path: Path) -> dict[str, Any]:
         "steps": steps,
         "golden": len(image.golden),
         "manifest": dict(image.manifest),
+        "variants": [
+            {"name": v.programs[0].manifest.get("target", v.target.arch), "cpu_features": list(v.target.features)}
+            for v in artifact.variants
+        ],
+        "programs": [_program(program) for program in artifact.variants[0].programs],
+        "pads": image.pads,
         "totals": {"steps": len(steps), "macs": sum(s["macs"] for s in steps)},
     }
 
 
-def compile_report(graph: IntegerGraph, compiled: Compiled, sizes: ArtifactSizes) -> dict[str, Any]:
+def compile_report(graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes) -> dict[str, Any]:
     """What `edgeq.compile` reports.
 
     Args:
-        graph: the integer graph.
-        compiled: what became of it.
+        graph: the integer graph of the first program.
+        model: what became of it, and of the others.
         sizes: of the written artifact, bytes.
 
     Returns:
         calibrated; step_count (kernel calls of a run); layer_count, op_counts (steps that compute, by the op that leads
         them: copies and fills left out); weight_bits (bits → layers),
         activation_bits (bits → tensors); macs; max_threads; sizes (file, code, weights, image, arena: bytes);
-        arena_lower_bound; inputs, outputs; layers (name, op, kernel, weight_bits, weight_bytes, macs).
+        arena_lower_bound; inputs, outputs; layers (name, op, kernel, weight_bits, weight_bytes, macs): of the first
+        program in the best variant. variants: name, cpu_features; programs: shapes of the inputs, arena (bytes), macs;
+        pads: whether shorter inputs may be padded.
     """
+    compiled = model.first
     nodes = layers_of(graph.model)
     bits = {layer.name: layer.weight_bits for layer in nodes if layer.weight_bits is not None}
     counts = dict(Counter(step["ops"][0] for step in compiled.layers if step["ops"][0] not in MOVES))
@@ -268,4 +277,18 @@ def compile_report(graph: IntegerGraph, compiled: Compiled, sizes: ArtifactSizes
         "inputs": [asdict(t) for t in compiled.image.inputs],
         "outputs": [asdict(t) for t in compiled.image.outputs],
         "layers": layers,
+        "variants": [
+            {"name": row[0].target.name, "cpu_features": list(row[0].arch.features)} for row in model.programs
+        ],
+        "programs": [_program(one.image) for one in model.programs[0]],
+        "pads": compiled.image.pads,
+    }
+
+
+def _program(image: ModelImage) -> dict[str, Any]:
+    return {
+        "inputs": {tensor.name: list(tensor.shape) for tensor in image.inputs},
+        "arena": image.arena_size,
+        "steps": len(image.steps),
+        "macs": sum(step.macs for step in image.steps),
     }
