@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.artifact import arm_code, elf, riscv_code
+from edgeq.artifact import arm_code, elf, riscv_code, x86_code
 from edgeq.errors import ArtifactError, ToolError
 
 SHOWN = 4  # offenders that a message lists
@@ -175,8 +175,16 @@ def _decoded(arch: str, code: bytes) -> Iterator[tuple[int, int, str, bool]]:
         for place, size, floats in riscv_code.instructions(code):
             yield place, size, code[place : place + size][::-1].hex(), floats
         return
-    for place, size, mnemonic, operands in _disassembler(arch).disasm_lite(code, 0):
-        yield place, size, f"{mnemonic} {operands}".strip(), is_float(arch, mnemonic, operands)
+    machine, end = _disassembler(arch), 0
+    while True:
+        for place, size, mnemonic, operands in machine.disasm_lite(code[end:], end):
+            end = place + size
+            yield place, size, f"{mnemonic} {operands}".strip(), is_float(arch, mnemonic, operands)
+        unknown = x86_code.vnni(code[end : end + 16]) if arch == "x86_64" else None
+        if unknown is None:
+            return
+        yield end, unknown[0], unknown[1], False
+        end += unknown[0]
 
 
 def _disassembler(arch: str) -> Any:

@@ -13,7 +13,8 @@ import pytest
 
 from edgeq import artifact, runtime
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
-from tests.integer.cases import CASES, RandomChoice, merged
+from edgeq.compiler.pipeline import Compiled
+from tests.integer.cases import CASES, Case, RandomChoice, merged
 
 TARGETS = ("x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod")
 NATIVE = [name for name in TARGETS if load_target(name).runs_here()]
@@ -28,11 +29,17 @@ def builder():
         yield pool
 
 
-def conforms(op: str, seeds: range, target: str, path: Path, pool: KernelBuilder, *threads: int) -> None:
-    """Random graphs of one op, compiled as one: every case has the reference's bits with so many threads."""
+def compile_cases(op: str, seeds: range, target: str, path: Path, pool: KernelBuilder) -> tuple[Case, Compiled]:
+    """Random graphs of one op as one artifact with golden vectors."""
     case = merged(op, {seed: RandomChoice(seed) for seed in seeds})
     compiled = compile_graph(case.graph, load_target(target), CompileOptions(golden_inputs=[case.inputs]), pool)
     artifact.write(compiled.image, compiled.objects, compiled.arch, path)
+    return case, compiled
+
+
+def conforms(op: str, seeds: range, target: str, path: Path, pool: KernelBuilder, *threads: int) -> None:
+    """Random graphs of one op, compiled as one: every case has the reference's bits with so many threads."""
+    case, compiled = compile_cases(op, seeds, target, path, pool)
     names = [tensor.name for tensor in compiled.image.outputs]
     expected = dict(zip(names, compiled.image.golden[0].outputs, strict=True))
     model = runtime.load(path)

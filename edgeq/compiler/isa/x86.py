@@ -1,4 +1,4 @@
-"""x86-64: 256-bit registers of AVX2 and 512-bit registers of AVX-512 (F, BW, DQ, VL)."""
+"""x86-64: 128-bit registers of SSE4.1, 256-bit registers of AVX2 and 512-bit registers of AVX-512 (F, BW, DQ, VL)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,20 @@ class X86(Isa):
         rounding = np.left_shift(np.int64(1), right - 1)
         odd = np.zeros_like(multiplier)
         odd[0::2] = multiplier[1::2]
-        return [low, high, left, multiplier, odd, rounding, right]
+        return [low, high, self.left_parameters(left), multiplier, odd, rounding, right]
+
+    def left_parameters(self, left: IntArray) -> IntArray:
+        """Counts as `shift_left_by` wants them stored."""
+        return left
+
+    def shift_left_by(self, value: Expr, counts: Expr) -> Expr:
+        """s32 lanes moved to the left by stored counts."""
+        return tir.tirx.op.shift_left(value, counts)
 
     def single(self, acc: Expr, load: Any) -> Expr:
         op, lanes = tir.tirx.op, self.lanes
         low, high, left, even_m, odd_m, rounding, right = [load(section, lanes) for section in range(7)]
-        x = tir.bind(op.shift_left(self.smin(self.smax(acc, low), high), left))
+        x = tir.bind(self.shift_left_by(self.smin(self.smax(acc, low), high), left))
         wide, half = f"int64x{lanes // 2}", self.splat(32, "int64", lanes // 2)
 
         def low_half(value: Expr) -> Expr:
@@ -66,7 +74,7 @@ class X86(Isa):
 
     def upper_product(self, a: Expr, b: Expr) -> Expr:
         lanes = lanes_of(a)
-        name = {16: "llvm.x86.avx2.pmulhu.w", 32: "llvm.x86.avx512.pmulhu.w.512"}[lanes]
+        name = {8: "llvm.x86.sse2.pmulhu.w", 16: "llvm.x86.avx2.pmulhu.w", 32: "llvm.x86.avx512.pmulhu.w.512"}[lanes]
         signed = f"int16x{lanes}"
         product = tir.intrin(signed, name, tir.reinterpret(signed, a), tir.reinterpret(signed, b))
         return tir.reinterpret(f"u{signed}", product)
@@ -88,14 +96,16 @@ class X86(Isa):
         ]
 
     def pack_words(self, low: Expr, high: Expr) -> Expr:
-        name = {8: "llvm.x86.avx2.packusdw", 16: "llvm.x86.avx512.packusdw.512"}[self.lanes]
+        name = {4: "llvm.x86.sse41.packusdw", 8: "llvm.x86.avx2.packusdw", 16: "llvm.x86.avx512.packusdw.512"}[
+            self.lanes
+        ]
         signed = [tir.reinterpret(f"int32x{self.lanes}", register) for register in (low, high)]
         return self._in_order(tir.intrin(f"int16x{2 * self.lanes}", name, *signed), f"uint16x{2 * self.lanes}")
 
     def pack_bytes(self, low: Expr, high: Expr, unsigned: bool) -> Expr:
         kind = "packuswb" if unsigned else "packsswb"
-        name = {8: f"llvm.x86.avx2.{kind}", 16: f"llvm.x86.avx512.{kind}.512"}[self.lanes]
-        packed = tir.intrin(f"int8x{4 * self.lanes}", name, low, high)
+        name = {4: f"sse2.{kind}.128", 8: f"avx2.{kind}", 16: f"avx512.{kind}.512"}[self.lanes]
+        packed = tir.intrin(f"int8x{4 * self.lanes}", f"llvm.x86.{name}", low, high)
         return self._in_order(packed, f"{'u' if unsigned else ''}int8x{4 * self.lanes}")
 
     def _in_order(self, packed: Expr, dtype: str) -> Expr:
@@ -125,6 +135,54 @@ class X86(Isa):
 
     def dot(self, a: Expr, b: Expr) -> Expr:
         return self.multiply_add(a, b)
+
+
+class Sse4(X86):
+    """128-bit registers: SSE4.1 and SSSE3. Packing two of them keeps the order."""
+
+    lanes = 4
+    keeps_order = True
+
+    def left_parameters(self, left: IntArray) -> IntArray:
+        # No shift has a count for each lane, and LLVM would make powers of two in floating point.
+        return np.left_shift(np.int64(1), left)
+
+    def shift_left_by(self, value: Expr, counts: Expr) -> Expr:
+        return value * counts
+
+    def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
+        a = tir.bind(group[0])
+        packed = tir.intrin("int16x8", "llvm.x86.sse2.packssdw.128", a, group[-1] if len(group) == 2 else a)
+        return packed if len(group) == 2 else tir.shuffle([tir.bind(packed)], range(4))
+
+    def multiply_high16(self, a: Expr, m: Expr) -> Expr:
+        product = tir.intrin("int16x8", "llvm.x86.ssse3.pmul.hr.sw.128", self._whole(a), self._whole(m))
+        return product if lanes_of(a) == 8 else tir.shuffle([tir.bind(product)], range(4))
+
+    def saturate8(self, value: Expr, unsigned: bool) -> Expr:
+        lanes = lanes_of(value)
+        name = "llvm.x86.sse2.packuswb.128" if unsigned else "llvm.x86.sse2.packsswb.128"
+        whole = tir.bind(self._whole(value))
+        packed = tir.shuffle([tir.bind(tir.intrin("int8x16", name, whole, whole))], range(lanes))
+        return tir.reinterpret(f"uint8x{lanes}", packed) if unsigned else packed
+
+    def upper_product(self, a: Expr, b: Expr) -> Expr:
+        product = super().upper_product(self._whole(a), self._whole(b))
+        return product if lanes_of(a) == 8 else tir.shuffle([tir.bind(product)], range(4))
+
+    @staticmethod
+    def _whole(value: Expr) -> Expr:
+        """Four s16 lanes twice, so that they fill a register; eight as they are."""
+        if lanes_of(value) == 8:
+            return value
+        named = tir.bind(value)
+        return tir.shuffle([named, named], range(8))
+
+    def lookup(self, index: Expr, table: Expr, start: Expr | int = 0) -> Expr | None:
+        return lookup.by_shuffles(index, table, start)
+
+    def multiply_add(self, a: Expr, b: Expr) -> Expr:
+        return tir.intrin("int32x4", "llvm.x86.sse2.pmadd.wd", a, b)
 
 
 class Avx2(X86):

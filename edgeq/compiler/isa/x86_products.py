@@ -13,6 +13,9 @@ from edgeq.compiler.isa.products import UNROLLED_GROUPS, Product, Run
 
 _SHORT = 6  # groups of a window during which accumulators keep their registers
 _WRITTEN_OUT = 8  # groups of a window without a loop of its own
+# By lanes: products of u8 · s8, or of s16, neighbours added.
+_ADD_BYTES = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw"}
+_ADD_WORDS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd"}
 _CHAIN = 4.0  # cycles from one accumulation to the next in the same register
 
 
@@ -184,12 +187,12 @@ class BytePairs(Product):
             x = broadcast_group(self, run, row, group)
             for vector, w in enumerate(weights):
                 place = row * run.vectors + vector
-                product = tir.intrin(f"int16x{2 * self.lanes}", "llvm.x86.avx2.pmadd.ub.sw", x, w)
+                product = tir.intrin(f"int16x{2 * self.lanes}", _ADD_BYTES[self.lanes], x, w)
                 before = sums[place]
                 sums[place] = tir.bind(product if before is None else before + product)
 
     def _widen(self, run: Run, sums: list[Expr | None]) -> None:
         ones = tir.broadcast(tir.const(1, "int16"), 2 * self.lanes)
         for place, value in enumerate(sums):
-            wide = tir.intrin(f"int32x{self.lanes}", "llvm.x86.avx2.pmadd.wd", value, ones)
+            wide = tir.intrin(f"int32x{self.lanes}", _ADD_WORDS[self.lanes], value, ones)
             run.store(place, run.load(place) + wide)

@@ -1,0 +1,31 @@
+"""Inner products of SSE4.1: pmaddubsw where a layer's weights keep its sums in 16 bits, else pmaddwd on s16 pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeq.compiler.isa.products import Product
+from edgeq.compiler.isa.x86 import Sse4
+from edgeq.compiler.isa.x86_products import BroadcastProduct, BytePairs
+
+ISA = Sse4()
+
+_WORDS = BroadcastProduct(
+    "s16",
+    group=2,
+    lanes=4,
+    registers=16,
+    widest=4,
+    overhead=2,
+    intrinsic="llvm.x86.sse2.pmadd.wd",
+    accumulates=False,
+    wide_weights=True,
+)
+
+_BYTES = BytePairs("u8", group=4, lanes=4, registers=16, widest=4, overhead=3)
+
+PRODUCTS: dict[str, tuple[Product, ...]] = {
+    "u8": (_BYTES, replace(_WORDS, x_dtype="u8", stages=True)),
+    "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(_WORDS, x_dtype="s8", stages=True)),
+    "s16": (_WORDS,),
+}
