@@ -44,7 +44,7 @@ def test_every_op_natively(op, target, tmp_path, builder):
     conforms(op, range(400, 402), target, tmp_path / "op.edgeq", builder, 3)
 
 
-@pytest.mark.parametrize("op", ("Conv", "ConvS16", "Gemm", "MatMul"))
+@pytest.mark.parametrize("op", ["Conv", "ConvS16", "Gemm", "MatMul"])
 def test_avx_vnni_in_the_encoding_of_avx512(op, evex, tmp_path, builder):
     path = tmp_path / "op.edgeq"
     if {"avx512vl", "avx512vnni"} <= host_features():
@@ -63,7 +63,7 @@ def test_every_op(op, target, tmp_path, builder):
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("op", ("Conv", "Softmax", "Lut", "LayerNorm"))
+@pytest.mark.parametrize("op", ["Conv", "Softmax", "Lut", "LayerNorm"])
 def test_one_artifact_for_every_vector_length(op, length, tmp_path, builder, monkeypatch):
     monkeypatch.setenv("QEMU_CPU", f"rv64,v=true,vext_spec=v1.0,vlen={length}")
     conforms(op, range(330, 331), "riscv64-v", tmp_path / "op.edgeq", builder, 1)

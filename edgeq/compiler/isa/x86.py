@@ -145,7 +145,8 @@ class Sse4(X86):
 
     def left_parameters(self, left: IntArray) -> IntArray:
         # No shift has a count for each lane, and LLVM would make powers of two in floating point.
-        return np.left_shift(np.int64(1), left)
+        powers: IntArray = np.left_shift(np.int64(1), left)
+        return powers
 
     def shift_left_by(self, value: Expr, counts: Expr) -> Expr:
         return value * counts
