@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,15 +20,32 @@ if TYPE_CHECKING:
 @click.option("--repeat", type=click.IntRange(min=1), default=20, show_default=True, help="Runs to take medians over.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--sort", type=click.Choice(["order", "time"]), default="order", show_default=True)
+@click.option("--roofline", "wants_roofline", is_flag=True, help="Compare each step with what this machine can do.")
+@click.option("--html", type=click.Path(), help="Write the comparison as a page.")
 @common.board_options
 @common.output_options
 def command(
-    artifact: str, data: str | None, repeat: int, threads: int, sort: str, board: Board | None, as_json: bool
+    artifact: str,
+    data: str | None,
+    repeat: int,
+    threads: int,
+    sort: str,
+    wants_roofline: bool,
+    html: str | None,
+    board: Board | None,
+    as_json: bool,
 ) -> None:
-    """Time every step of ARTIFACT: microseconds, share of the run, operations a second."""
+    """Time every step of ARTIFACT: microseconds, share of the run, operations a second.
+
+    With --roofline also how close each step comes to the measured ceiling of the instructions it uses, or of the
+    memory it moves. The machine is measured once, which takes some seconds.
+    """
     from edgeq.evaluate.execute import profile
 
     common.require_file(artifact, "artifact")
+    if wants_roofline or html:
+        _roofline(artifact, data, repeat, threads, sort, html, board, as_json)
+        return
     found = profile(artifact, data=data, repeats=repeat, threads=threads, board=board)
     steps: list[dict[str, Any]] = [
         {"name": s.step.name, "op": s.step.kind, "macs": s.step.macs, "median_ns": s.median_ns, "min_ns": s.min_ns}
@@ -57,3 +76,58 @@ def command(
     console.print(
         f"[bold]{units.duration(found.total_median_ns * 1e-9)}[/] a run, median of {repeat}, {threads} thread(s)"
     )
+
+
+def _roofline(
+    artifact: str,
+    data: str | None,
+    repeat: int,
+    threads: int,
+    sort: str,
+    html: str | None,
+    board: Board | None,
+    as_json: bool,
+) -> None:
+    from edgeq import load
+    from edgeq.errors import UsageError
+    from edgeq.evaluate.execute import profile
+    from edgeq.files import write_text
+    from edgeq.tuning.roofline import roofline
+    from edgeq.tuning.roofline_page import page
+
+    if board is not None:
+        raise UsageError("a board's ceilings aren't known", why="kernels are timed on this machine only")
+    found = profile(artifact, data=data, repeats=repeat, threads=threads)
+    points, ceilings = roofline(found, load(artifact).manifest, threads)
+    if html:
+        write_text(Path(html), page(f"{Path(artifact).name}: time against the machine", points, ceilings))
+    if as_json:
+        rows = [{**dataclasses.asdict(point), "efficiency": point.efficiency} for point in points]
+        common.print_json({"artifact": artifact, "bytes_a_second": ceilings.bytes, "steps": rows})
+        return
+    if sort == "time":
+        points.sort(key=lambda point: -point.seconds)
+    numbers = ("time", "share", "MACs", "GMAC/s", "ceiling", "bytes", "of bound")
+    listing = common.table("step", "kernel", *numbers, "limit", right=numbers)
+    for p in points:
+        listing.add_row(
+            p.name,
+            p.kernel,
+            units.duration(p.seconds),
+            f"{100 * p.share:.1f} %",
+            units.amount(p.macs) if p.macs else "",
+            f"{p.macs / p.seconds / 1e9:.1f}" if p.macs and p.seconds else "",
+            f"{p.ceiling * p.macs / p.multiplications / 1e9:.0f}" if p.ceiling and p.multiplications else "",
+            units.size(p.bytes),
+            f"{100 * p.efficiency:.0f} %",
+            p.limit,
+        )
+    console = common.stdout_console()
+    console.print(listing)
+    total, bound = sum(p.seconds for p in points), sum(min(p.bound, p.seconds) for p in points)
+    console.print(
+        f"[bold]{units.duration(total)}[/] in all steps, {units.duration(bound)} of it asked for by multiplications "
+        f"or bytes ({100 * bound / total if total else 0:.0f} %)"
+    )
+    if html:
+        console.print(f"page: [bold]{html}[/]")

@@ -184,6 +184,7 @@ def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:
         "weights": weights,
         "weight_bits": step.spec.stored_bits(target),
         "bytes": weights + sum(program.buffers[b].size for b in touched),
+        "mix": step.spec.mix(target),
     }
 
 

@@ -63,16 +63,23 @@ class KernelCalls:
         key = content_key([path.name for path in objects])
         self._library = ctypes.CDLL(str(cached_file("timed", "kernels.so", key, link)))
 
-    def call(self, spec: KernelSpec, constants: Mapping[str, Array], seed: int = 0) -> Call:
+    def call(
+        self,
+        spec: KernelSpec,
+        constants: Mapping[str, Array],
+        parameters: Sequence[tuple[str, str, int]] | None = None,
+        seed: int = 0,
+    ) -> Call:
         """A call of one kernel with all its tasks, on random inputs.
 
         Args:
             constants: logical constants for `spec.pack`.
+            parameters: (name, dtype, elements) of its operands, for a family that doesn't say.
         """
         rng = np.random.default_rng(seed)
         packed = spec.pack(self.target, dict(constants))
         buffers = []
-        sizes = {name: (dtype, count) for name, dtype, count in spec.parameters(self.target)}
+        sizes = {name: (dtype, count) for name, dtype, count in parameters or spec.parameters(self.target)}
         for operand in spec.operands():
             if operand.role == "weight":
                 buffers.append(_aligned(packed[operand.name].view(np.uint8).reshape(-1)))

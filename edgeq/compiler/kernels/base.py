@@ -136,6 +136,10 @@ class KernelSpec:
         """The weight operands, from logical constants (w, bias, multiplier, shift, table ...)."""
         raise NotImplementedError
 
+    def mix(self, target: Target) -> dict[str, Any] | None:
+        """The product it multiplies with (kernels/peak.py, `Mix`) and its `multiplications`; None: not listed."""
+        return None
+
     def parameters(self, target: Target) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of every operand in order."""
         raise NotImplementedError

@@ -23,6 +23,7 @@ from edgeq.compiler.kernels.base import (
 from edgeq.compiler.kernels.conv_plan import Choice, Plan, Window, count_tasks, make_plan, rank_choices
 from edgeq.compiler.kernels.conv_weights import Storage, check_weights, fit, pack_weights, products_for
 from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
+from edgeq.compiler.kernels.peak import mix_entry
 from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ class ConvSpec(KernelSpec):
     def cost(self, target: Target) -> float:
         """Estimated time of one run, in the unit of Product.step_cost."""
         return self.plan(target).cost
+
+    def mix(self, target: Target) -> dict[str, Any] | None:
+        return mix_entry(self.plan(target).product, target, self.macs)
 
     def choices(self, target: Target) -> list[tuple[float, Choice]]:
         """(estimated time, product and tile) of all that compute this layer, the cheapest first."""

@@ -16,6 +16,7 @@ from edgeq.compiler.kernels.base import DType, Epilogue, Image, KernelSpec, Oper
 from edgeq.compiler.kernels.conv import accumulator_bounds
 from edgeq.compiler.kernels.conv_plan import Window, count_tasks
 from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
+from edgeq.compiler.kernels.peak import mix_entry
 from edgeq.compiler.kernels.winograd_plan import WinogradPlan, make_plan
 from edgeq.compiler.kernels.winograd_transforms import TRANSFORMS
 from edgeq.errors import CompileError
@@ -66,6 +67,12 @@ class WinogradSpec(KernelSpec):
     def cost(self, target: Target) -> float:
         """Estimated cycles of one run."""
         return self.plan(target).cost()
+
+    def mix(self, target: Target) -> dict[str, Any] | None:
+        plan = self.plan(target)
+        tiles = plan.images * plan.tiles_h * plan.tiles_w
+        performed = tiles * plan.transform.positions * plan.channels * plan.out_channels
+        return mix_entry(plan.product, target, performed, word_weights=True)
 
     def check(self) -> None:
         """Raises CompileError where the numbers contradict each other."""
