@@ -78,7 +78,7 @@ def test_a_2_bit_network_learns_and_equals_its_artifact(example: ModuleType, tmp
     assert history[-1].accuracy is not None
     assert history[-1].accuracy > 0.9
     graph = qat.convert(module)
-    assert example.weight_bytes(graph) == (7488, 1872)
+    assert example.weight_bytes(graph) == (5232, 1308)
     for step in graph.steps():
         if step.op.name == "Gemm":
             assert set(np.unique(step.call.constant(1))) <= {-1, 0, 1}
