@@ -27,6 +27,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs the model zoo in {ZOO}")
     if item.get_closest_marker("emulated") and not shutil.which("qemu-aarch64"):
         pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
+    if item.get_closest_marker("firmware"):
+        missing = [tool for tool in ("qemu-system-arm", "arm-none-eabi-gcc") if not shutil.which(tool)]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}: apt-get install qemu-system-arm gcc-arm-none-eabi")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,26 +18,47 @@ void *memcpy(void *restrict to, const void *restrict from, size_t size);
 void *memset(void *to, int byte, size_t size);
 void *memmove(void *to, const void *from, size_t size);
 
+/* Word by word where both sides allow it. Built so that the compiler doesn't make calls of them again. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size) {
-  for (size_t i = 0; i < size; i++) {
-    ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+  uint8_t *t = to;
+  const uint8_t *f = from;
+  if ((((uintptr_t)t | (uintptr_t)f) & 3u) == 0) {
+    for (; size >= 4; size -= 4, t += 4, f += 4) {
+      *(uint32_t *)(void *)t = *(const uint32_t *)(const void *)f;
+    }
+  }
+  for (; size != 0; size--) {
+    *t++ = *f++;
   }
   return to;
 }
 
 void *memset(void *to, int byte, size_t size) {
-  for (size_t i = 0; i < size; i++) {
-    ((volatile uint8_t *)to)[i] = (uint8_t)byte;
+  uint8_t *t = to;
+  const uint32_t word = (uint8_t)byte * 0x01010101u;
+  for (; size != 0 && ((uintptr_t)t & 3u) != 0; size--) {
+    *t++ = (uint8_t)byte;
+  }
+  for (; size >= 4; size -= 4, t += 4) {
+    *(uint32_t *)(void *)t = word;
+  }
+  for (; size != 0; size--) {
+    *t++ = (uint8_t)byte;
   }
   return to;
 }
 
 void *memmove(void *to, const void *from, size_t size) {
-  if ((uintptr_t)to - (uintptr_t)from >= size) {
-    return memcpy(to, from, size);
+  uint8_t *t = to;
+  const uint8_t *f = from;
+  if ((uintptr_t)t - (uintptr_t)f >= size) {
+    for (size_t i = 0; i < size; i++) {
+      t[i] = f[i];
+    }
+    return to;
   }
   for (size_t i = size; i > 0; i--) {
-    ((volatile uint8_t *)to)[i - 1] = ((const uint8_t *)from)[i - 1];
+    t[i - 1] = f[i - 1];
   }
   return to;
 }

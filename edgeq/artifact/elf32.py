@@ -110,7 +110,8 @@ def read_only_bytes(raw: bytes) -> int:
     """
     total = 0
     for section in sections(raw):
-        if section.flags & _SHF_WRITE and section.size:
+        # Tables of addresses are written once, by the loader of a position-independent program.
+        if section.flags & _SHF_WRITE and section.size and not section.name.startswith(".data.rel.ro"):
             raise ElfError(f"writable section {section.name}")
         total += section.size if section.flags & _SHF_ALLOC else 0
     return total

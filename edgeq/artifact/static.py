@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgeq.compiler.pipeline import Compiled
     from edgeq.compiler.target import Target
 
-_FLAGS = ["-Os", "-std=c11", "-ffreestanding", "-fno-stack-protector", "-fno-sanitize=all", "-fno-pic", "-g0", "-Wall"]
+_FLAGS = ["-Os", "-std=c11", "-ffreestanding", "-fno-stack-protector", "-fno-sanitize=all", "-g0", "-Wall"]
 # What firmware has no use for; attributes go too, so that the library links with either float ABI.
 _DISCARD = """SECTIONS {
   /DISCARD/ : { *(.ARM.exidx*) *(.ARM.attributes) *(.debug*) *(.eh_frame*) *(.note*) *(.comment) }
@@ -134,7 +134,8 @@ class _Build:
         vectors = self.compiled.image.golden
         parts = [np.ascontiguousarray(a).tobytes() for v in vectors for a in (*v.inputs, *v.outputs)]
         data = np.frombuffer(b"".join(parts) or b"\0", np.uint8)
-        return self._blob("golden", golden_source(self.name), data)
+        carrier = self._blob("golden", golden_source(self.name), data)
+        return self._joined("golden", [carrier], f"{self.name}_golden")
 
     def _support(self) -> list[Path]:
         """Hand-written inner loops of the target's kernels; what isn't called is dropped."""
@@ -156,7 +157,8 @@ class _Build:
         made = self.folder / f"{source.stem}.o"
         root = runtime_root()
         include = [f"-I{root / 'include' / 'edgeq'}", f"-I{root / 'qemu'}", f"-I{self.folder}"]
-        flags = [*_FLAGS, *(["-DEDGEQ_MARKS"] if self.marks else [])] if source.suffix == ".c" else []
+        model = "-fno-pic" if self.compiled.target.bare_metal else "-fPIC"
+        flags = [*_FLAGS, model, *(["-DEDGEQ_MARKS"] if self.marks else [])] if source.suffix == ".c" else []
         run_tool([*self.compiler, *flags, *include, "-c", source, "-o", made], f"compiling {source.name}")
         return made
 
@@ -185,7 +187,10 @@ def target_compiler(target: Target) -> list[str]:
     Raises:
         ToolError: the `ziglang` package isn't there.
     """
-    cpu = target.spec.codegen.mcpu.replace("-", "_")
+    codegen = target.spec.codegen
+    cpu = codegen.mcpu.replace("-", "_")
+    if target.bare_metal:
+        cpu += "".join(codegen.mattr)  # zig takes away the extensions that a licensee may leave out
     return [*_zig(), "cc", "-target", target.spec.toolchain.zig_target, f"-mcpu={cpu}"]
 
 

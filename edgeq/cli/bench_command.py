@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 @click.command("bench", short_help="Time an artifact, alone or against ONNX Runtime.")
 @click.argument("artifact", type=click.Path())
+@click.option(
+    "--target", metavar="NAME|FOLDER", help="Count ARTIFACT's (a model's) instructions on the emulated board."
+)
+@click.option("--calib", help="With --target: calibration data of a float model, or `random`.")
 @click.option("--against", type=click.Path(), help="Time this ONNX model through ONNX Runtime as well, interleaved.")
 @click.option("--input", "data", type=click.Path(), help="Inputs to use (default: zeros).")
 @click.option("--repeat", type=click.IntRange(min=1), default=100, show_default=True, help="Runs to time.")
@@ -21,13 +25,27 @@ if TYPE_CHECKING:
 @common.board_options
 @common.output_options
 def command(
-    artifact: str, against: str | None, data: str | None, repeat: int, threads: int, board: Board | None, as_json: bool
+    artifact: str,
+    target: str | None,
+    calib: str | None,
+    against: str | None,
+    data: str | None,
+    repeat: int,
+    threads: int,
+    board: Board | None,
+    as_json: bool,
 ) -> None:
     """Time whole runs of ARTIFACT: median and spread, without loading and without moving data in and out.
 
     With --against both are run in turns on the same machine, float in and float out on either side: only that
     ratio means something where other programs run as well.
+
+    With --target ARTIFACT is a model, and the target one without an operating system: the model is compiled and runs
+    under QEMU; exact instruction counts are shown.
     """
+    if target is not None:
+        _count(artifact, target, calib, as_json)
+        return
     from edgeq.evaluate.execute import bench
     from edgeq.evaluate.speed import race
 
@@ -53,3 +71,20 @@ def command(
             f"float in, float out: {units.duration(duel['artifact'])} against {units.duration(duel['onnxruntime'])} "
             f"in ONNX Runtime; [bold]{verdict}[/], median of {duel['rounds']} rounds, {duel['clock']} time"
         )
+
+
+def _count(model: str, target: str, calib: str | None, as_json: bool) -> None:
+    from edgeq.cli.static_output import show_firmware
+    from edgeq.compiler import load_target
+    from edgeq.static_api import bench_firmware, firmware_report
+
+    common.require_file(model, "model")
+    with common.progress_bars(quiet=as_json) as progress:
+        compiled, run, found = bench_firmware(model, load_target(target), calib, progress=progress)
+    report = firmware_report(compiled, run, found)
+    if as_json:
+        common.print_json(report)
+    else:
+        show_firmware(common.stdout_console(), report)
+    if run.different:
+        raise SystemExit(1)

@@ -34,6 +34,24 @@ def output_options(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
+class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of bytes, as in 65536, 64k or 1M."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails with what was expected."""
+        text = str(value).strip().lower().removesuffix("b").removesuffix("i")
+        factor = {"k": 1 << 10, "m": 1 << 20}.get(text[-1:], 1)
+        digits = text[:-1] if factor > 1 else text
+        if not digits.isdecimal() or int(digits) == 0:
+            self.fail(f"{value!r} is no number of bytes (64k, 1M, 65536)", param, ctx)
+        return int(digits) * factor
+
+
+BYTES = _Bytes()
+
+
 def target_option(function: F) -> F:
     """`--target`: a name that `edgeq targets` lists, or a folder with a target.toml."""
     return click.option(

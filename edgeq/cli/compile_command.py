@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgeq.cli import common, units
+from edgeq.cli import common, static_output, units
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,17 @@ CHECKS = {
     help="Weights of 4 bits and less: a byte each (fast), packed (small), or packed where it costs little time.",
 )
 @common.schedule_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["edgeq", "static"]),
+    help="A file for the runtime, or a folder with a library and a header (default: what the target needs).",
+)
+@click.option("--name", help="Name of a static library, a C identifier (default: the model's).")
+@click.option(
+    "--flash", type=common.BYTES, help="Flash that is free for the model (default: the target's), as in 512k."
+)
+@click.option("--ram", type=common.BYTES, help="RAM that is free for the model (default: the target's), as in 64k.")
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
 def command(
@@ -50,6 +61,10 @@ def command(
     max_threads: int,
     weights: Literal["auto", "fast", "small"],
     schedule: str | None,
+    file_format: str | None,
+    name: str | None,
+    flash: int | None,
+    ram: int | None,
     layers: bool,
     as_json: bool,
     **given: Any,
@@ -70,6 +85,10 @@ def command(
             max_threads=max_threads,
             weights=weights,
             schedule=schedule,
+            format=file_format,
+            name=name,
+            flash=flash,
+            ram=ram,
             progress=progress,
             **common.settings(given),
         )
@@ -78,6 +97,11 @@ def command(
         return
     console = common.stdout_console()
     common.show_warnings(result.quantization)
+    if result.report.get("format") == "static":
+        if layers:
+            static_output.show_fit(console, result.report["fit"]["layers"])
+        static_output.show_library(console, model, result)
+        return
     if layers:
         show_layers(console, result)
     show_summary(console, model, result)

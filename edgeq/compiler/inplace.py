@@ -1,8 +1,8 @@
 """Residual adds in place: where the add's second operand dies with it, the sum takes its memory.
 
 Every element of the residual is read just before the element of the sum at the same place is written, so nothing is
-lost. The sum's image may lie anywhere inside the residual's buffer as long as their pixels coincide: borders that one of
-them needs and the other doesn't are overwritten.
+lost. The sum's image may lie anywhere inside the residual's buffer as long as their pixels coincide: borders that one
+of them needs and the other doesn't are overwritten.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, Image
 from edgeq.compiler.kernels.copy import FillSpec
-from edgeq.compiler.kernels.paired_conv import PairedConvSpec
+from edgeq.compiler.kernels.tiled_conv import TiledConvSpec
 from edgeq.compiler.program import Bound, Program, Step
 
 
@@ -31,7 +31,7 @@ def share_residuals(program: Program) -> int:
 
 def _match(program: Program, number: int, step: Step) -> tuple[int, int, int] | None:
     """(buffer of the sum, buffer of the residual, bytes the sum begins behind it), or None."""
-    if not isinstance(step.spec, PairedConvSpec) or step.spec.conv.epilogue.residual is None:
+    if not isinstance(step.spec, TiledConvSpec) or step.spec.conv.epilogue.residual is None:
         return None
     names = [operand.name for operand in step.spec.operands()]
     out, other = step.arguments[names.index("y")], step.arguments[names.index("residual")]

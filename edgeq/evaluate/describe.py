@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgeq.artifact import ArtifactSizes, ModelImage
+    from edgeq.artifact.static import StaticSizes
     from edgeq.compiler import CompiledModel
     from edgeq.integer import IntegerGraph
 
@@ -231,7 +232,7 @@ def describe_artifact(path: Path) -> dict[str, Any]:
     }
 
 
-def compile_report(graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes) -> dict[str, Any]:
+def compile_report(graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes | StaticSizes) -> dict[str, Any]:
     """What `edgeq.compile` reports.
 
     Args:
@@ -278,7 +279,8 @@ def compile_report(graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSiz
         "outputs": [asdict(t) for t in compiled.image.outputs],
         "layers": layers,
         "variants": [
-            {"name": row[0].target.name, "cpu_features": list(row[0].arch.features)} for row in model.programs
+            {"name": row[0].target.name, "cpu_features": list(row[0].target.spec.cpu_features)}
+            for row in model.programs
         ],
         "programs": [_program(one.image) for one in model.programs[0]],
         "pads": compiled.image.pads,

@@ -107,7 +107,16 @@ def _link(folder: Path, target: Target, board: Board, arena: int) -> Path:
         f"__attribute__((aligned({target.alignment})));\n",
         encoding="utf-8",
     )
-    flags = [f"-mcpu={board.cpu}", "-mthumb", *board.flags, "-O2", "-g0", "-ffreestanding", "-nostdlib"]
+    flags = [
+        f"-mcpu={board.cpu}",
+        "-mthumb",
+        *board.flags,
+        "-O2",
+        "-g0",
+        "-ffreestanding",
+        "-fno-tree-loop-distribute-patterns",
+        "-nostdlib",
+    ]
     places = {"FLASH_ORIGIN": board.flash, "RAM_ORIGIN": board.ram}
     places |= {"FLASH_LENGTH": MEMORY_BYTES, "RAM_LENGTH": MEMORY_BYTES}
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in places.items()]

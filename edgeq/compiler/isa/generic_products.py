@@ -26,9 +26,6 @@ class LaneProduct(Product):
     def tile_cost(self, rows: int, vectors: int) -> float:
         return 12.0 + 10.0 * self.lanes * rows * vectors
 
-    def fits(self, rows: int, vectors: int) -> bool:
-        return rows * vectors == 1
-
     def accumulate(self, run: Run) -> None:
         if run.groups <= UNROLLED_GROUPS:
             for group in range(run.groups):

@@ -94,9 +94,10 @@ def vstore(buffer: Expr, index: Expr | int, value: Expr, lanes: int) -> None:
         T.buffer_store(buffer, value, [tirx.Ramp(i32(index), _const(1, "int32"), lanes)])
 
 
-def halfwords(buffer: Expr) -> Expr:
-    """The memory of an s32 buffer as s16 elements."""
-    return T.decl_buffer((2 * buffer.shape[0],), "int16", data=buffer.data, align=1)
+def elements(buffer: Expr, dtype: str) -> Expr:
+    """The memory of an s32 buffer as narrower elements ('int16', 'int8')."""
+    count = buffer.shape[0] * (32 // int(dtype.removeprefix("int")))
+    return T.decl_buffer((count,), dtype, data=buffer.data, align=1)
 
 
 def address(buffer: Expr, index: Expr | int) -> Expr:

@@ -200,8 +200,11 @@ class Lowering:
         return whole.narrow(2, top, h).narrow(3, left, w)
 
     def _allocate_padded(self, name: str, shape: tuple[int, ...], dtype: DType, bias: int, shared: int) -> View:
-        """A buffer for an image with a border. Where RAM is short, `shared` columns of the right border are those on the
-        left of the row below: both hold the same value."""
+        """A buffer for an image with a border.
+
+        Where RAM is short, `shared` columns of the right border are those on the left of the row below: both hold the
+        same value.
+        """
         if not (self.target.bare_metal and shared):
             return self.allocate(name, shape, dtype, bias, NHWC)
         n, c, h, w = shape

@@ -1,0 +1,162 @@
+"""Models as static libraries and on emulated boards: `edgeq.compile(format="static")`, `edgeq bench --target`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeq.api import Calibration, CompileResult, Progress, _Clock, _integer_graph, _manifest
+from edgeq.errors import CompileError, UsageError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.fit import Fit
+    from edgeq.compiler.pipeline import Compiled
+    from edgeq.compiler.target import Target
+    from edgeq.evaluate.firmware import FirmwareRun
+    from edgeq.integer import IntegerGraph
+
+
+def compile_static(
+    model: Any,
+    target: Target,
+    output: str | Path | None,
+    calib: Calibration | None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    flash: int | None = None,
+    ram: int | None = None,
+    progress: Progress | None = None,
+) -> CompileResult:
+    """Compile a model to lib<name>.a, <name>.h and <name>.json in a folder.
+
+    Args:
+        target: any target; those without an operating system know their memories.
+        output: the folder; by default beside the model, named after model and target.
+        settings: those of `edgeq.quantize`.
+        name: C identifier that begins the library's symbols; by default from the model's file name.
+        flash, ram: bytes that are free for the model; by default what target.toml lists.
+
+    Raises:
+        CompileError: the model doesn't fit, or the compiled code contradicts the reference on the emulated board.
+        UsageError: no place for the library, or the name is no identifier.
+        Everything that `edgeq.compile` raises.
+    """
+    from edgeq.artifact.static import identifier, write_static
+    from edgeq.compiler.fit import fit, require_fit
+    from edgeq.compiler.variants import CompiledModel
+    from edgeq.evaluate.describe import compile_report
+
+    clock = _Clock()
+    folder = _folder(model, output, target)
+    graph, compiled, quantized = _compiled(model, target, calib, settings, progress, clock)
+    stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
+    with clock.stage("link"):
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
+            sizes = write_static(compiled, Path(scratch), stem)
+            found = fit(compiled, sizes, flash=flash, ram=ram)
+            require_fit(found, target.name)
+        sizes = write_static(compiled, folder, stem)
+    with clock.stage("check"):
+        checked = _check(compiled)
+    report = compile_report(graph, CompiledModel([[compiled]]), sizes)
+    report |= {"checked": checked, "format": "static", "fit": found.as_dict(), "name": stem}
+    return CompileResult(folder, target.name, report, quantized, clock.seconds)
+
+
+def bench_firmware(
+    model: Any,
+    target: Target,
+    calib: Calibration | None,
+    *,
+    progress: Progress | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[Compiled, FirmwareRun, Fit]:
+    """Run a model on the target's emulated board: exact instructions of every step, stack, differing output bytes.
+
+    Raises:
+        Everything that `compile_static` raises; ToolError: emulator or bare-metal compiler missing.
+    """
+    from edgeq.compiler.fit import fit
+    from edgeq.evaluate.firmware import run_firmware
+
+    _, compiled, _ = _compiled(model, target, calib, settings, progress, _Clock())
+    run = run_firmware(compiled)
+    return compiled, run, fit(compiled, run.sizes)
+
+
+def _compiled(
+    model: Any,
+    target: Target,
+    calib: Calibration | None,
+    settings: Mapping[str, Any] | None,
+    progress: Progress | None,
+    clock: _Clock,
+) -> tuple[IntegerGraph, Compiled, dict[str, Any] | None]:
+    from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
+
+    with KernelBuilder() as builder:
+        graph, quantized, golden = _integer_graph(model, calib, dict(settings or {}), progress, clock)
+        with clock.stage("build"):
+            options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress)
+            compiled = compile_graph(graph, target, options, builder)
+    return graph, compiled, quantized.report.as_dict() if quantized else None
+
+
+def _folder(model: Any, output: str | Path | None, target: Target) -> Path:
+    if output is None:
+        if not isinstance(model, str | Path):
+            raise UsageError("no place for the library", why="a graph or module has no file", hint="give output=")
+        output = Path(model).with_name(f"{Path(model).name.split('.')[0]}-{target.name}")
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("can't write the library", where=str(folder), why="it is a file", hint="give a folder with -o")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(
+            "can't write the library",
+            where=str(folder),
+            why="the folder around it doesn't exist",
+            hint=f"mkdir -p {folder.parent}",
+        )
+    return folder
+
+
+def _check(compiled: Compiled) -> str:
+    """Runs the golden vectors on the emulated board, if there is one. Returns "emulated" or "no"."""
+    from edgeq.evaluate.firmware import COMPILER, EMULATOR, run_firmware
+
+    if compiled.target.spec.board is None or not (shutil.which(COMPILER) and shutil.which(EMULATOR)):
+        return "no"
+    run = run_firmware(compiled)
+    if run.different:
+        raise CompileError(
+            "the compiled code contradicts the integer reference",
+            where=f"golden vectors, target {compiled.target.name}",
+            why=f"{run.different} bytes of outputs differ in {run.runs} runs",
+            hint="this is a defect of edgeq: please report the model and the target",
+        )
+    return "emulated"
+
+
+def firmware_report(compiled: Compiled, run: FirmwareRun, found: Fit) -> dict[str, Any]:
+    """What `edgeq bench --target` prints, as JSON can hold it."""
+    steps = [
+        {"name": row["name"], "op": "+".join(row["ops"]), "instructions": count, "macs": row["macs"]}
+        for row, count in zip(compiled.layers, run.steps, strict=True)
+    ]
+    return {
+        "target": compiled.target.name,
+        "instructions": run.total,
+        "stack": run.stack,
+        "runs": run.runs,
+        "different": run.different,
+        "sizes": asdict(run.sizes),
+        "macs": compiled.macs,
+        "steps": steps,
+        "peak": found.peak,
+    }
