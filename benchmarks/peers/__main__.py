@@ -5,9 +5,10 @@
 
 Each runtime is a process of its own; in every round each one runs a burst. Ratios are medians over rounds of (peer's
 time / edgeq's time): above 1 edgeq is faster. With one thread times are processor time, with several wall time. Every
-runtime uses all instruction sets of the processor, edgeq those of the target (a column each). SQNR is against ONNX
-Runtime's fp32 on the trial samples. Interrupted runs go on: networks that --json already has are not measured again
-(--again does), quantized files are kept in --cache.
+runtime uses all instruction sets of the processor, edgeq those of the target (a column each); --hold-avx2 adds the
+peers as they run where there is AVX2 and nothing newer. SQNR is against ONNX Runtime's fp32 on the trial samples.
+Interrupted runs go on: networks that --json already has are not measured again (--again does), quantized files are
+kept in --cache.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import math
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hold
 import numpy as np
 from case import Case
 from common import CNNS, TRANSFORMERS, Zoo, environment, say
@@ -41,7 +44,11 @@ def sides_of(options: argparse.Namespace) -> list[Side]:
     """All that run, edgeq's targets first."""
     ours = [Side("edgeq", target, python_of("edgeq", options.python)) for target in options.target]
     chosen = dict.fromkeys(["onnxruntime", *options.peers])  # its fp32 is the reference of SQNR
-    return ours + [Side(peer, form, python_of(peer, options.python)) for peer in chosen for form in PEERS[peer]]
+    peers = [Side(peer, form, python_of(peer, options.python)) for peer in chosen for form in PEERS[peer]]
+    if options.hold_avx2:
+        extra = {peer: hold.environment(python_of(peer, options.python), peer, options.cache) for peer in chosen}
+        peers += [replace(side, extra=tuple(extra[side.runtime].items()), note=" (AVX2)") for side in peers]
+    return ours + peers
 
 
 def sqnr(wanted: np.ndarray, found: np.ndarray) -> float:
@@ -66,7 +73,7 @@ class Measurement:
     def prepare(self) -> None:
         """Quantizes for every side; who can't has a reason."""
         for side in sides_of(self.options):
-            folder = self.folder / re.sub(r"\W+", "-", side.name)
+            folder = self.folder / re.sub(r"\W+", "-", f"{side.runtime} {side.form}")
             if side.runtime == "edgeq" and folder.exists():
                 shutil.rmtree(folder)  # the compiler may have changed; its kernels are cached elsewhere
             answer = prepare(side, self.case_file, folder, self.log)
@@ -164,6 +171,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--target", nargs="+", default=["x86-avx2", "x86-vnni"], help="edgeq's targets")
     parser.add_argument("--python", help="interpreter of the environment that has the peers (default: this one)")
+    parser.add_argument("--hold-avx2", action="store_true", help="peers once more without AVX-512 and VNNI (hold.py)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--cores", type=int, nargs="+", default=[0, 1, 2, 3], help="the first of them are used")
     parser.add_argument("--rounds", type=int, default=21)

@@ -58,18 +58,20 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """One line a network: the fastest peer, and how much faster each target of edgeq is."""
+    """One line a network and instruction set: the fastest peer, and how much faster each target of edgeq is."""
     ours = results[0]["ours"]
     lines = [["network", "threads", "fastest peer", *(f"× {name}" for name in ours)]]
     lines.append(["---"] * len(lines[0]))
     for result in results:
-        peers = {name: side for name, side in result["sides"].items() if "time" in side and name not in ours}
-        if not peers:
-            lines.append([result["model"], str(result["threads"]), "none ran", *[""] * len(ours)])
-            continue
-        best = min(peers, key=lambda name: peers[name]["time"]["median"])
-        ratios = [_ratio(peers[best]["ratios"].get(name)) for name in ours]
-        lines.append([result["model"], str(result["threads"]), best, *ratios])
+        ran = {name: side for name, side in result["sides"].items() if "time" in side and name not in ours}
+        held = {name for name in ran if name.endswith("(AVX2)")}
+        start = [result["model"], str(result["threads"])]
+        for names in (set(ran) - held, held):
+            if names:
+                best = min(sorted(names), key=lambda name: ran[name]["time"]["median"])
+                lines.append([*start, best, *(_ratio(ran[best]["ratios"].get(name)) for name in ours)])
+        if not ran:
+            lines.append([*start, "none ran", *[""] * len(ours)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,16 +19,22 @@ BURST_SECONDS = 0.03
 
 @dataclass(frozen=True)
 class Side:
-    """One runtime in one form, and the interpreter that has it."""
+    """One runtime in one form.
+
+    Attributes:
+        python: the interpreter that has it; extra: environment variables on top; note: behind its name.
+    """
 
     runtime: str
     form: str
     python: str
+    extra: tuple[tuple[str, str], ...] = ()
+    note: str = ""
 
     @property
     def name(self) -> str:
         """As the tables print it."""
-        return f"{self.runtime} {self.form}"
+        return f"{self.runtime} {self.form}{self.note}"
 
 
 class Worker:
@@ -53,7 +60,12 @@ class Worker:
         self.log = log.open("ab")
         start = time.perf_counter()
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=os.environ | dict(side.extra),
         )
         self.loaded = self._answer()
         self.cold_seconds = time.perf_counter() - start

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -96,3 +99,27 @@ def test_a_worker_serves(peers, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), -np.arange(6).reshape(2, 3))
     finally:
         worker.close()
+
+
+def test_a_process_without_avx512(peers, tmp_path: Path) -> None:
+    """A program whose CPUID was replaced sees AVX2 but nothing newer."""
+    hold = peers("hold")
+    if platform.machine() != "x86_64" or not shutil.which("objdump") or not shutil.which("readelf"):
+        pytest.skip("CPUID is x86's, and finding it takes binutils")
+    source, library = tmp_path / "ask.c", tmp_path / "ask.so"
+    source.write_text(
+        "#include <cpuid.h>\nunsigned ask(void) { unsigned a, b, c, d; __cpuid_count(7, 0, a, b, c, d); return b; }\n"
+    )
+    cc = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-O1"]
+    subprocess.run([*cc, str(source), "-o", str(library)], check=True)
+
+    def ask(**extra: str) -> int:
+        code = f"import ctypes; print(ctypes.CDLL({str(library)!r}).ask() & 0xFFFFFFFF)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | extra, check=True)
+        return int(done.stdout)
+
+    real = ask()
+    hold._patch(library)
+    seen = ask(LD_PRELOAD=str(hold._preload(tmp_path)))
+    avx512 = sum(1 << bit for bit in (16, 17, 21, 26, 27, 28, 30, 31))
+    assert seen == real & ~avx512
