@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeq.api import Calibration, CompileResult, Progress, _Clock, _integer_graph, _manifest
+from edgeq.api import Calibration, CompileResult, Progress, _Clock, _integer_graphs, _manifest
 from edgeq.errors import CompileError, UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,14 @@ def _compiled(
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
 
     with KernelBuilder() as builder:
-        graph, quantized, golden = _integer_graph(model, calib, dict(settings or {}), progress, clock)
+        sources, quantized = _integer_graphs(model, calib, dict(settings or {}), progress, clock)
+        if len(sources) > 1:
+            raise UsageError(
+                "a static library holds one program",
+                why=f"{len(sources)} shapes are asked for",
+                hint="give one --shape, and make a library with a name of its own for each",
+            )
+        graph, golden = sources[0].graph, sources[0].golden_inputs
         with clock.stage("build"):
             options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress)
             compiled = compile_graph(graph, target, options, builder)

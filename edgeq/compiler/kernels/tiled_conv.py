@@ -2,7 +2,7 @@
 
 A tile of output pixels gathers its activations into scratch memory, the whole K of a pixel in one run, so that the
 inner loop (hand-written, in cpp_runtime/static) has no inner structure; it computes a block of channels for all pixels
-of the tile. Where there is but one pixel in all, as in fully connected layers, the loop takes more channels of that one.
+of the tile. Where there is but one pixel in all (fully connected layers), the loop takes more channels of that one.
 """
 
 from __future__ import annotations
