@@ -12,6 +12,8 @@ from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.neon_names import AARCH64, NeonNames
 
+_LEAST_SHIFT = 32  # of `single`
+
 
 class Neon(Isa):
     """Narrowing instructions keep the order, and rounding shifts and saturation come built in."""
@@ -79,17 +81,17 @@ class Neon(Isa):
         return lookup.by_table_registers(index, table, start)
 
     def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:
-        # The counts are 64-bit lanes: two little-endian words each.
-        return [multiplier, np.ascontiguousarray(-shift, dtype="<i8").view("<i4").astype(np.int64)]
+        # (acc·m) >> 31, rounded down, leaves a shift of s − 31 with rounding, which gives the same as one rounding of
+        # the whole: floor((floor(x) + n) / d) = floor((x + n) / d). It has to be 1 or more; where s is below 32 the
+        # accumulator goes to the left first. What saturates there is 2^29 or more in the end: outside every output.
+        effective = np.maximum(shift, _LEAST_SHIFT)
+        return [multiplier, effective - shift, 31 - effective]
 
     def single(self, acc: Expr, load: Any) -> Expr:
-        multiplier, counts = load(0, 4), tir.reinterpret("int64x4", load(1, 8))
-        halves = []
-        for x, m, s in zip(self.split(acc, 2), self.split(multiplier, 2), self.split(counts, 2), strict=True):
-            product = tir.intrin("int64x2", f"{self.names.long_multiply}.v2i64", x, m)
-            rounded = tir.intrin("int64x2", f"{self.names.round_shift}.v2i64", product, s)
-            halves.append(tir.intrin("int32x2", f"{self.names.narrow}.v2i32", rounded))
-        return self.join(halves)
+        multiplier, left, counts = (load(section, 4) for section in range(3))
+        moved = tir.intrin("int32x4", f"{self.names.saturating_shift}.v4i32", acc, left)
+        product = tir.intrin("int32x4", f"{self.names.double_high}.v4i32", moved, multiplier)
+        return tir.intrin("int32x4", f"{self.names.round_shift}.v4i32", product, counts)
 
     def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
         return self.add_saturating(value, self.splat(zero_point, "int32", 4))

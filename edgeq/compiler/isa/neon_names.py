@@ -16,7 +16,8 @@ class NeonNames:
         long_multiply: s8 × s8 → s16, s16 × s16 → s32, s32 × s32 → s64.
         narrow, narrow_unsigned: to half the width, saturated.
         multiply_high: (2·a·b + 2^(n−1)) >> n, saturated.
-        shift, round_shift: by a register's counts, to the left where they are positive.
+        double_high: (2·a·b) >> n, saturated, rounded down.
+        shift, round_shift, saturating_shift: by a register's counts, to the left where they are positive.
         pairwise: neighbouring lanes added to one of twice the width.
         pairwise_add: the same onto an accumulator; "": LLVM makes it of the two.
     """
@@ -25,8 +26,10 @@ class NeonNames:
     narrow: str
     narrow_unsigned: str
     multiply_high: str
+    double_high: str
     shift: str
     round_shift: str
+    saturating_shift: str
     pairwise: str
     pairwise_add: str = ""
 
@@ -49,7 +52,11 @@ def _names(prefix: str, *names: str) -> NeonNames:
     return NeonNames(*(f"{prefix}{name}" for name in names))
 
 
-AARCH64 = _names("llvm.aarch64.neon.", "smull", "sqxtn", "sqxtun", "sqrdmulh", "sshl", "srshl", "saddlp")
+AARCH64 = _names(
+    "llvm.aarch64.neon.",
+    *("smull", "sqxtn", "sqxtun", "sqrdmulh", "sqdmulh", "sshl", "srshl", "sqshl", "saddlp"),
+)
 ARMV7 = _names(
-    "llvm.arm.neon.", "vmulls", "vqmovns", "vqmovnsu", "vqrdmulh", "vshifts", "vrshifts", "vpaddls", "vpadals"
+    "llvm.arm.neon.",
+    *("vmulls", "vqmovns", "vqmovnsu", "vqrdmulh", "vqdmulh", "vshifts", "vrshifts", "vqshifts", "vpaddls", "vpadals"),
 )
