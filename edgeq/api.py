@@ -176,6 +176,7 @@ def quantize(
     steps: str | Sequence[str] | None = None,
     weight_bits: int | None = None,
     edge_bits: int | None = None,
+    weight_budget: float | None = None,
     samples: int | None = None,
     preprocess: str | None = None,
     batch: int | None = None,
@@ -200,6 +201,7 @@ def quantize(
         steps: names of the steps to try instead of a recipe's, as a sequence or separated by commas.
         weight_bits: 2 … 8, of all weights (default: 8); below 7, first, last and depthwise layers keep 8.
         edge_bits: of the weights of first, last and depthwise layers.
+        weight_budget: normalised squared error that narrow weights may add; single layers are kept at 8 bits for it.
         samples: calibrate on at most this many.
         preprocess: for images: YAML (text or a file) with size, crop, scale, mean, std, layout, color.
         batch: size of a dynamic leading dimension; None: 1.
@@ -239,6 +241,7 @@ def quantize(
         steps=steps,
         weight_bits=weight_bits,
         edge_bits=edge_bits,
+        weight_budget=weight_budget,
         allow_float=allow_float,
         progress=progress,
     )

@@ -146,6 +146,12 @@ def calibration_options(function: F) -> F:
         click.option(
             "--edge-bits", type=click.IntRange(2, 8), help="Bits of the weights of first, last and depthwise layers."
         ),
+        click.option(
+            "--weight-budget",
+            type=click.FloatRange(min=0),
+            metavar="ERROR",
+            help="Error that narrow weights may add to the output; single layers are kept at 8 bits for it.",
+        ),
         click.option("--allow-float", is_flag=True, help="Accept float islands where an op has no integer form."),
         click.option("--seed", type=int, help="Seed of `--calib random` (default 0)."),
     )

@@ -51,7 +51,7 @@ class Judge:
         self._few = max(JUDGED, ACTIVATIONS_EXACT // activations)
         self._threads = threads
         self.outputs = final_outputs(topology)
-        self._reference = self._float(topology, self.outputs)
+        self.reference = self._float(topology, self.outputs)
         self._given_out = [name_of(value) for value in topology.graph.outputs]
         self._exact = self._float(topology, self._given_out)[: self._few]
 
@@ -62,7 +62,7 @@ class Judge:
     def error(self, plan: Plan) -> float:
         """Normalised squared error of the final output (in front of a softmax), on the twin in floating point."""
         network = FakeQuantized(plan, self.outputs)
-        return largest_error(self._reference, network.run(self.samples, threads=self._threads))
+        return largest_error(self.reference, network.run(self.samples, threads=self._threads))
 
     def exact_error(self, graph: IntegerGraph) -> float:
         """The same for the graph's own outputs, on the integer graph itself and fewer samples."""

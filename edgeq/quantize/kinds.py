@@ -49,12 +49,12 @@ def resolve(policy: Policy, topology: Topology) -> Policy:
         return policy
     written: dict[str, LayerPolicy] = {}
     for kind, names in kinds(topology).items():
-        for name in map(_only, names):
+        for name in map(only, names):
             written[name] = sections[kind].over(written.get(name, LayerPolicy()))
     return Policy(defaults=policy.defaults, layers={**written, **policy.layers})
 
 
-def _only(name: str) -> str:
+def only(name: str) -> str:
     """A pattern that matches a name and nothing else, and is spelled otherwise: the policy may name the layer too."""
     escaped = glob.escape(name)
     return escaped if escaped != name else f"{name[:-1]}[{name[-1]}]"

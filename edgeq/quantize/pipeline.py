@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +46,8 @@ class QuantizeOptions:
         steps: names of the steps instead of a recipe's.
         weight_bits: 2 … 8, of all weights for which the policy names no layer; None = 8.
         edge_bits: of first, last and depthwise layers; None = 8 where weight_bits is less than 7.
+        weight_budget: normalised squared error that narrow weights may add to the final output; layers that cost most
+            are kept at 8 bits for it. None: none is.
         promote: keep in s16 the tensors that the label-free rule finds (never on random data).
         promotion_budget: normalised error of the final output that may remain, None = .01 (.03 above 100 tensors).
         promotion_samples: samples the rule looks at, None = 4 to 32, more for smaller networks.
@@ -62,6 +64,7 @@ class QuantizeOptions:
     steps: tuple[str, ...] | None = None
     weight_bits: int | None = None
     edge_bits: int | None = None
+    weight_budget: float | None = None
     promote: bool = True
     promotion_budget: float | None = None
     promotion_samples: int | None = None
@@ -200,7 +203,8 @@ def quantize(
     watch, tried = _Stopwatch(dict(prepared.seconds)), list[StepReport]()
     if prepared.data.calibrated:
         with watch.stage("recipe"):
-            prepared, tried = refine(prepared, steps, chosen.threads, chosen.progress)
+            again = _again(prepared.data, chosen) if not others else None
+            prepared, tried = refine(prepared, steps, chosen.threads, chosen.progress, again, chosen.weight_budget)
     plan, samples, promotion = prepared.plan, prepared.data, prepared.promotion
     ranges = plan.ranges
     plans = [plan, *_plans(plan, others)]
@@ -252,6 +256,11 @@ def _plans(plan: Plan, others: Sequence[FloatGraph]) -> list[Plan]:
 def _elements(topology: Topology) -> int:
     """Values of all inputs."""
     return sum(math.prod(shape_of(value)) for value in topology.graph.inputs)
+
+
+def _again(data: CalibrationData, options: QuantizeOptions) -> Callable[[FloatGraph], Prepared]:
+    """Calibrates and plans another graph of the same function."""
+    return lambda graph: prepare(graph, data, options)
 
 
 def _policy(topology: Topology, options: QuantizeOptions) -> Policy:

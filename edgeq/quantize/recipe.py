@@ -4,8 +4,9 @@ fast      nothing: weights rounded to nearest, the mean effect of rounding in th
 default   gptq
 best      migrate, equalize, ranges, gptq, sequential, adaround
 
-A step is judged on calibration samples it was not fitted to (every fourth one, where there are at least 16). What all
-steps together have given is compared with plain rounding once more, on the integer graph itself.
+A step must save a tenth of the error. It is judged on calibration samples it was not fitted to (every fourth one, where
+there are at least 16). What all steps together have given is compared with plain rounding once more, on the integer
+graph itself.
 """
 
 from __future__ import annotations
@@ -21,29 +22,38 @@ from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.integerize import build
 from edgeq.quantize.judge import Array, Judge, split
+from edgeq.quantize.keep import KEPT_BITS, keep_within
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, bits_of, brought_along, products
+from edgeq.quantize.ranges import choose_observers
 from edgeq.quantize.report import StepReport
 from edgeq.quantize.rounding.sequential import moments, round_in_order
 from edgeq.quantize.rounding.solve import solve_all
+from edgeq.quantize.scaling.equalize import equalize
+from edgeq.quantize.scaling.migrate import migrate
 
 if TYPE_CHECKING:
+    from edgeq.frontend.graph import FloatGraph
     from edgeq.quantize.pipeline import Prepared
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "fast": (),
     "default": ("gptq",),
-    "best": ("gptq", "sequential", "adaround"),
+    "best": ("migrate", "equalize", "ranges", "gptq", "sequential", "adaround"),
 }
 DEFAULT = "default"
+#: Share of the error that a step must save: less is within the noise of the few samples it is judged on.
+MARGIN = 0.1
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a step may use: samples to fit on, threads, progress."""
+    """What a step may use: samples to fit on, threads, and the way from another float graph to its plan (None where
+    the graph must stay what it is)."""
 
     samples: list[dict[str, Array]]
     threads: int | None
+    prepare: Callable[[FloatGraph], Prepared] | None = None
 
 
 def steps_of(recipe: str, steps: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -70,21 +80,28 @@ def _unknown(what: str, name: str, known: list[str]) -> UsageError:
 
 
 def refine(
-    start: Prepared, steps: tuple[str, ...], threads: int | None = None, progress: Progress | None = None
+    start: Prepared,
+    steps: tuple[str, ...],
+    threads: int | None = None,
+    progress: Progress | None = None,
+    prepare: Callable[[FloatGraph], Prepared] | None = None,
+    budget: float | None = None,
 ) -> tuple[Prepared, list[StepReport]]:
     """Apply the steps that lower the error of the final output.
 
     Args:
         start: calibrated and planned. steps: names, see `steps_of`.
         threads: samples run at a time. progress: called with (stage, done, total).
+        prepare: calibrates and plans another graph of the same function; None: the graph stays what it is.
+        budget: error that narrow weights may add to the final output; single layers are kept at 8 bits for it.
 
     Returns:
         what came out, and what was tried.
     """
     fit, held = split(start.data)
-    context = Context(fit, threads)
+    context = Context(fit, threads, prepare)
     current = _with_decided(start, context)
-    if not steps:
+    if not steps and budget is None:
         return current, []
     judge = Judge(start.plan.topology, held, threads)
     error, reports = judge.error(current.plan), list[StepReport]()
@@ -94,7 +111,7 @@ def refine(
         began = time.perf_counter()
         candidate = STEPS[name](current, context)
         after = error if candidate is None else judge.error(candidate.plan)
-        kept = candidate is not None and after < error
+        kept = candidate is not None and after < (1 - MARGIN) * error
         reports.append(StepReport(name, error, after, kept, round(time.perf_counter() - began, 4)))
         if candidate is not None and kept:
             current, error = candidate, after
@@ -102,8 +119,26 @@ def refine(
         plain, refined = (judge.exact_error(_build(found.plan)) for found in (start, current))
         if refined > plain:
             reports.append(StepReport("integer graph", plain, refined, False, 0.0))
-            current = _with_decided(start, context)
+            current, error = _with_decided(start, context), judge.error(start.plan)
+    if budget is not None:
+        began = time.perf_counter()
+        current = _kept_wide(current, context, judge, budget, rounding="gptq" if steps else "nearest")
+        after = judge.error(current.plan)
+        reports.append(StepReport("keep", error, after, after < error, round(time.perf_counter() - began, 4)))
     return current, reports
+
+
+def _kept_wide(current: Prepared, context: Context, judge: Judge, budget: float, rounding: str) -> Prepared:
+    """Single layers at 8 bits, so that narrow weights add no more than a budget to the error."""
+    plan = current.plan
+    layers = [product for product in _open(plan) if bits_of(plan, product) < KEPT_BITS]
+    if not layers:
+        return current
+    names = [product.layer.name for product in layers]
+    grams = moments(plan, context.samples, layers, context.threads)
+    bits, methods, clips = dict.fromkeys(names, KEPT_BITS), dict.fromkeys(names, rounding), dict.fromkeys(names, None)
+    wide = solve_all(plan, layers, grams, bits, methods, clips, context.threads)
+    return replace(current, plan=keep_within(plan, judge, wide, budget))
 
 
 def _build(plan: Plan) -> IntegerGraph:
@@ -181,8 +216,29 @@ def _choices(
     return bits, dict.fromkeys(names, rounding), dict.fromkeys(names, None)
 
 
+def _migrated(current: Prepared, context: Context) -> Prepared | None:
+    """Channels with outliers get smaller, the weights that read them larger."""
+    graph = migrate(current.plan.topology.source, context.samples, context.threads)
+    return None if graph is None or context.prepare is None else _with_decided(context.prepare(graph), context)
+
+
+def _equalized(current: Prepared, context: Context) -> Prepared | None:
+    """Equal ranges for the weights in front of a value and behind it."""
+    graph = equalize(current.plan.topology.source)
+    return None if graph is None or context.prepare is None else _with_decided(context.prepare(graph), context)
+
+
+def _ranged(current: Prepared, context: Context) -> Prepared | None:
+    """An observer of its own for every tensor that gains by it."""
+    plan = choose_observers(current.plan, context.samples, context.threads)
+    return None if plan is None else _with_decided(replace(current, plan=plan), context)
+
+
 #: By name, in the order they are applied.
 STEPS: dict[str, Callable[[Prepared, Context], Prepared | None]] = {
+    "migrate": _migrated,
+    "equalize": _equalized,
+    "ranges": _ranged,
     "gptq": _round_all("gptq"),
     "sequential": _in_order,
     "adaround": _round_all("adaround"),

@@ -1,0 +1,1 @@
+"""Moving scale between layers: the float function stays the same, its tensors get easier to quantize."""
