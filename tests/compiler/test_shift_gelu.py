@@ -7,10 +7,10 @@ import pytest
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.shift_gelu import ShiftGeluPaperSpec, ShiftGeluSpec
+from edgeq.compiler.kernels.shift_gelu import ShiftGeluPaperSpec, ShiftGeluSpec, reciprocal_steps
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
-from edgeq.integer.shift_exp import ShiftGeluConstants, shift_gelu, shift_gelu_constants
+from edgeq.integer.shift_exp import OCTAVE_MAX, OCTAVE_MIN, ShiftGeluConstants, shift_gelu, shift_gelu_constants
 from edgeq.integer.shift_gelu_paper import ShiftGeluPaperConstants, shift_gelu_paper, shift_gelu_paper_constants
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, noise, strided
@@ -30,6 +30,16 @@ def test_every_s16(name: str, scale: float, dtype: str, zero: int) -> None:
     spec = ShiftGeluSpec((2**16,), (1,), (1,), dtype, constants, zero, low, high)
     got = run_kernel(spec, load_target(name), {"x": x, "y": np.zeros(2**16, NUMPY_DTYPE[dtype])})["y"]
     np.testing.assert_array_equal(got, np.clip(shift_gelu(x, constants) + zero, low, high))
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_reciprocals(part: int) -> None:
+    """Every denominator of every octave; nothing on the way leaves 32 bits."""
+    for octave in range(OCTAVE_MIN + part, OCTAVE_MAX + 1, 8):
+        d = np.arange(16 * octave, 32 * octave + 1, dtype=np.int64)
+        steps = reciprocal_steps(d, octave)
+        np.testing.assert_array_equal(steps[-1], 2**30 // d)
+        assert all(step.min() >= -(2**31) and step.max() < 2**31 for step in steps)
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -62,6 +72,8 @@ def test_errors() -> None:
     ):
         with pytest.raises(CompileError, match="shift GELU could pass 32 bits"):
             ShiftGeluSpec((4,), (1,), (1,), "s8", constants, 0, -128, 127)
+    with pytest.raises(CompileError, match="impossible octave"):
+        ShiftGeluSpec((4,), (1,), (1,), "s8", ShiftGeluConstants(0, 0, 2**11, 15, 1, 0), 0, -128, 127)
     for dtype, multiplier in (("s16", 1), ("s8", 2**18)):
         paper = ShiftGeluPaperConstants(30, multiplier, 0)
         with pytest.raises(CompileError, match="shift GELU could pass 32 bits"):

@@ -14,10 +14,36 @@ from edgeq.compiler.kernels.binary import check_output
 from edgeq.compiler.kernels.nest import Nest, Split
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
-from edgeq.integer.shift_exp import ShiftGeluConstants
+from edgeq.integer.shift_exp import OCTAVE_MAX, OCTAVE_MIN, ONE_BITS, ShiftGeluConstants
 from edgeq.integer.shift_gelu_paper import OUT_BITS, ShiftGeluPaperConstants
 
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 HEAD = 15  # bits dropped from x·g for s16 x
+
+
+SLOPE_BITS = 13
+NEWTON_SHIFTS = (12, 8)
+"""What the rest loses before it is multiplied, so that products stay in 32 bits."""
+
+
+def reciprocal_line(octave: int) -> tuple[int, int]:
+    """(start, slope): 2^30 / d ≈ start − (d·slope >> SLOPE_BITS) for d from one = 16·octave to 2·one, within 1/17."""
+    one = (2 * octave) << ONE_BITS
+    return round(2**30 / one * 24 / 17), round(2**30 / one**2 * 8 / 17 * 2**SLOPE_BITS)
+
+
+def reciprocal_steps(d: IntArray, octave: int) -> list[IntArray]:
+    """Every intermediate of the kernel's 2^30 // d, int64; the last one is the result."""
+    start, slope = reciprocal_line(octave)
+    steps = [d * slope, start - (d * slope >> SLOPE_BITS)]
+    for shift in NEWTON_SHIFTS:
+        y = steps[-1]
+        rest = 2**30 - d * y
+        product = (rest >> shift) * y
+        steps += [d * y, rest, product, y + (product >> (30 - shift))]
+    y = steps[-1]
+    left = 2**30 - d * y
+    return [*steps, left, y + 1 + ((left - d) >> 31)]
 
 
 @dataclass(frozen=True)
@@ -44,6 +70,8 @@ class ShiftGeluSpec(KernelSpec):
         c = self.constants
         moved = (2**15 << c.left) + ((1 << c.pre_shift) >> 1)
         scaled = 2**15 * c.multiplier + ((1 << c.shift) >> 1)
+        if not OCTAVE_MIN <= c.octave <= OCTAVE_MAX:
+            raise CompileError("a shift GELU has an impossible octave", why=str(c))
         if c.head != HEAD or moved >= 2**31 or (moved >> c.pre_shift) * 3 >= 2**31 or scaled >= 2**31:
             raise CompileError("a shift GELU could pass 32 bits", why=str(c))
 

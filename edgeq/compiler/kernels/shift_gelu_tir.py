@@ -10,7 +10,14 @@ from edgeq.compiler.isa.base import Isa
 from edgeq.compiler.kernels import loops, tir
 from edgeq.compiler.kernels.base import TVM_DTYPE
 from edgeq.compiler.kernels.epilogue import isa_of
-from edgeq.compiler.kernels.shift_gelu import HEAD, ShiftGeluPaperSpec, ShiftGeluSpec
+from edgeq.compiler.kernels.shift_gelu import (
+    HEAD,
+    NEWTON_SHIFTS,
+    SLOPE_BITS,
+    ShiftGeluPaperSpec,
+    ShiftGeluSpec,
+    reciprocal_line,
+)
 from edgeq.compiler.kernels.softmax_power import rounded, shift_power, shifted, u32
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.kernels.vectors import finish, load32, store16, units
@@ -48,12 +55,35 @@ def _gelu(spec: ShiftGeluSpec, isa: Isa, x: Expr) -> Expr:
     w = tir.bind(rounded(moved, c.pre_shift, lanes))
     e = shift_power(w + w + shifted(w, 1, lanes) + shifted(w, 4, lanes), c.octave, ONE_BITS, lanes)
     one = u32((2 * c.octave) << ONE_BITS, lanes)
-    reciprocal = _op.truncdiv(u32(2**30, lanes), one + e)
+    reciprocal = tir.reinterpret(unsigned, _reciprocal(tir.reinterpret(signed, one + e), c.octave, lanes))
     g = tir.reinterpret(signed, rounded(tir.tirx.Select(negative, e, one) * reciprocal, 15, lanes))
     # |x|·g <= 2^30, and the rounding of an arithmetic shift is the same for both signs.
     h = isa.shift_right(x * g + isa.splat(1 << (HEAD - 1), "int32", lanes), HEAD)
     half = isa.splat((1 << c.shift) >> 1, "int32", lanes)
     return isa.shift_right(h * isa.splat(c.multiplier, "int32", lanes) + half, c.shift)
+
+
+def _reciprocal(d: Expr, octave: int, lanes: int) -> Expr:
+    """2^30 // d in s32 lanes for one <= d <= 2·one, as vectors have no integer division.
+
+    A line through 1/d, two steps of Newton, and one correction: `reciprocal_steps` in shift_gelu.py, which a test walks
+    through for every octave and every d.
+    """
+
+    def splat(value: int) -> Expr:
+        return tir.broadcast(tir.const(value), lanes)
+
+    def down(value: Expr, count: int) -> Expr:
+        return _op.shift_right(value, splat(count))
+
+    d, (start, slope) = tir.bind(d), reciprocal_line(octave)
+    y = tir.bind(splat(start) - down(d * splat(slope), SLOPE_BITS))
+    for shift in NEWTON_SHIFTS:
+        rest = splat(2**30) - d * y
+        y = tir.bind(y + down(down(rest, shift) * y, 30 - shift))
+    # Too small by one where d fits once more into what is left: then (left − d) >> 31 is 0, else −1.
+    left = splat(2**30) - d * y
+    return y + splat(1) + down(left - d, 31)
 
 
 def shift_gelu_paper(spec: ShiftGeluPaperSpec, target: Target) -> Expr:
