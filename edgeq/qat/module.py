@@ -136,6 +136,8 @@ class QatModule(nn.Module):
         for key, name in self._constant_names.items():
             array = self.constants[key].detach().cpu().numpy().astype(np.float32)
             self.topology.graph.initializers[name].const_value = ir.tensor(np.ascontiguousarray(array), name=name)
+        # Their ranges move with training; a plan would keep those of its first graph.
+        self.plan.constants.clear()
         self.plan.decide({self.groups[key]: self._activation(key).quant() for key in self.groups})
         for product in self._products:
             layer = self._product(product.layer.name)

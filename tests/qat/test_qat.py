@@ -156,6 +156,16 @@ def test_rounded_floats_are_close_to_the_exact_values() -> None:
     assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.flatten(), 0) > 0.97
 
 
+def test_constants_may_outgrow_the_range_they_began_with() -> None:
+    module = qat.prepare(Vit().eval(), images(), {"defaults": {"weight_bits": 8}})
+    positions = module.constants["positions"]
+    with torch.no_grad():
+        positions.mul_(3.0)
+    initializers = qat.convert(module).model.graph.initializers.values()
+    (held,) = [v.const_value.numpy() for v in initializers if tuple(v.shape) == tuple(positions.shape)]
+    assert np.mean((held == -128) | (held == 127)) < 0.1
+
+
 def test_an_activation_learns_its_scale() -> None:
     quantizer = ActivationQuantizer(quant_s8(-1.0, 3.0, 4))
     before = quantizer.quant()
