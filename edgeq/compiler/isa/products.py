@@ -110,9 +110,27 @@ class Product:
         """The first of `depths` that is safe for weights int8 [columns, runs, groups, group], 0: none."""
         raise NotImplementedError
 
-    def with_depth(self: _Self, depth: int) -> _Self:
-        """The same product for weights that allow this depth."""
-        return replace(self, depth=depth) if self.bounded else self
+    def planned(self: _Self, depth: int, steps: tuple[int, int]) -> _Self | None:
+        """The same product for weights that allow this `depth`, or paired steps (isa/x86_pairing.py); None: it is not
+        exact for them."""
+        if not self.bounded:
+            return self
+        return replace(self, depth=depth) if depth else None
+
+    def steps_for(self, weights: IntArray) -> tuple[int, int]:
+        """Steps of a run where the product pairs weights, int8 [columns, runs, groups, group]; (0, 0): it doesn't, or
+        they were too many."""
+        return 0, 0
+
+    def run_steps(self, groups: int) -> int:
+        """Steps of a run of this many groups, for its cost."""
+        return groups
+
+    def misfit(self, weights: IntArray) -> str | None:
+        """Why the product is not exact for these weights, int8 [columns, runs, groups, group]; None: it is."""
+        if not self.bounded or (self.depth and self.safe_depth(weights, (self.depth,))):
+            return None
+        return f"{self.depth} groups of {self.group} can pass them"
 
     def with_bits(self: _Self, bits: int) -> _Self:
         """The same product reading packed weights."""

@@ -44,7 +44,8 @@ class ConvSpec(KernelSpec):
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
         depth: groups of K whose products the weights keep inside 16 bits (isa/narrow.py); 0: not known, or not one.
-        bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these three from a layer's weights.
+        steps: of a run of K whose 8-bit weights are paired (isa/x86_pairing.py); (0, 0): they aren't.
+        bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these four from a layer's weights.
         choice: product and register tile, one of `choices`; None: the cheapest by estimate.
     """
 
@@ -63,6 +64,7 @@ class ConvSpec(KernelSpec):
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
     depth: int = 0
+    steps: tuple[int, int] = (0, 0)
     bits: int = 8
     choice: Choice | None = None
 
@@ -131,7 +133,7 @@ class ConvSpec(KernelSpec):
         plan = self.plan(target)
         tiling, product = plan.tiling, plan.product
         columns = tiling.vectors * isa_of(target).lanes
-        depth = f"d{product.depth}" if product.bounded else ""
+        depth = "" if not product.bounded else f"d{product.depth}" if product.depth else "paired"
         return f"conv{self.kh}x{self.kw}_{self.x_dtype}s{product.bits}{depth}_{tiling.tile_h * tiling.tile_w}x{columns}"
 
     def scratch_bytes(self, target: Target) -> int:

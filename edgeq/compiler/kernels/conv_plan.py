@@ -261,7 +261,8 @@ def rank_choices(
     x, y, _ = _flat(x, y, residual, window)
     found: list[tuple[float, Choice]] = []
     for number, candidate in enumerate(products):
-        steps = runs_of(x, window, groups, candidate).total_groups
+        runs = runs_of(x, window, groups, candidate)
+        steps = runs.rows * runs.columns * candidate.run_steps(runs.groups)
         ranked = rank_tiles(y.h, y.w, y.c // groups, steps, candidate)
         found += [(cost * y.n * groups, Choice(number, tile)) for cost, tile in ranked]
     return sorted(found, key=lambda entry: entry[0])

@@ -29,7 +29,7 @@ def products_for(spec: ConvSpec, target: Target) -> list[Product]:
         CompileError: there is none.
     """
     found = [p for p in target.inner.PRODUCTS[spec.x_dtype] if p.lowest_weight <= spec.lowest_weight]
-    found = [p.with_depth(spec.depth) for p in found if spec.depth or not p.bounded]
+    found = [q for p in found if (q := p.planned(spec.depth, spec.steps)) is not None]
     if not found:
         raise CompileError(
             f"no product of {spec.x_dtype} activations is exact for weights of {spec.lowest_weight}",
@@ -56,13 +56,15 @@ def fit(spec: ConvSpec, target: Target, w: IntArray, storage: Storage = "auto") 
         storage: `fast`: a byte each; `small`: as few bits as the target can expand; `auto`: small where that is free.
     """
     lowest = min(int(w.min(initial=0)), SYMMETRIC_LOWEST)
-    spec = replace(spec, lowest_weight=lowest, depth=0, bits=8)
+    spec = replace(spec, lowest_weight=lowest, depth=0, steps=(0, 0), bits=8)
     bits = 8 if storage == "fast" else _stored_bits(spec, target, w)
     for product in target.inner.PRODUCTS[spec.x_dtype]:
-        if product.bounded and product.lowest_weight <= lowest:
+        if product.bounded and product.lowest_weight <= lowest and not spec.depth:
             runs = runs_of(spec.x, spec.window, spec.groups, product)
-            spec = replace(spec, depth=_depth(product.with_bits(bits), runs, w))
-            break
+            if product.packings:
+                spec = replace(spec, depth=_depth(product.with_bits(bits), runs, w))
+            elif spec.groups == 1 and spec.y.n * spec.y.h * spec.y.w > 1:
+                spec = replace(spec, steps=product.steps_for(arranged(w, runs, product.group)))
     if bits == 8:
         return spec
     small = replace(spec, bits=bits)
@@ -123,14 +125,10 @@ def check_weights(w: IntArray, plan: Plan) -> None:
             why=f"weights lie in {w.min()} … {w.max()}",
             hint="ConvSpec.fitted plans for a layer's weights",
         )
-    if product.bounded:
-        depth = product.depth
-        if not depth or product.safe_depth(arranged(w, plan.runs, product.group), (depth,)) != depth:
-            raise CompileError(
-                "the weights are too large for sums in 16 bits",
-                why=f"{depth} groups of {product.group} can pass them",
-                hint="ConvSpec.fitted plans for a layer's weights",
-            )
+    why = product.misfit(arranged(w, plan.runs, product.group)) if product.bounded else None
+    if why is not None:
+        hint = "ConvSpec.fitted plans for a layer's weights"
+        raise CompileError("the weights are too large for sums in 16 bits", why=why, hint=hint)
 
 
 def pack_weights(w: IntArray, plan: Plan, layout: ChannelLayout, isa: Isa) -> IntArray:
