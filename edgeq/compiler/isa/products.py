@@ -110,12 +110,14 @@ class Product:
         """The first of `depths` that is safe for weights int8 [columns, runs, groups, group], 0: none."""
         raise NotImplementedError
 
+    def with_depth(self: _Self, depth: int) -> _Self:
+        """The same product summing this many groups in 16 bits."""
+        return replace(self, depth=depth) if self.bounded else self
+
     def planned(self: _Self, depth: int, steps: tuple[int, int]) -> _Self | None:
         """The same product for weights that allow this `depth`, or paired steps (isa/x86_pairing.py); None: it is not
         exact for them."""
-        if not self.bounded:
-            return self
-        return replace(self, depth=depth) if depth else None
+        return self.with_depth(depth) if depth or not self.bounded else None
 
     def steps_for(self, weights: IntArray) -> tuple[int, int]:
         """Steps of a run where the product pairs weights, int8 [columns, runs, groups, group]; (0, 0): it doesn't, or
