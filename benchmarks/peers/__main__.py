@@ -169,7 +169,12 @@ def arguments() -> argparse.Namespace:
     here = Path(__file__).resolve().parents[2]
     parser.add_argument("--models", nargs="+", default=list(ALL), choices=ALL, metavar="NAME", help=", ".join(ALL))
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
-    parser.add_argument("--target", nargs="+", default=["x86-avx2", "x86-vnni"], help="edgeq's targets")
+    parser.add_argument(
+        "--target",
+        nargs="+",
+        default=["x86-avx2", "x86-avx2:w7", "x86-vnni"],
+        help="edgeq's targets; x86-avx2:w4: weights of 4 bits",
+    )
     parser.add_argument("--python", help="interpreter of the environment that has the peers (default: this one)")
     parser.add_argument("--hold-avx2", action="store_true", help="peers once more without AVX-512 and VNNI (hold.py)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])

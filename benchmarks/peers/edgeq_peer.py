@@ -1,4 +1,4 @@
-"""edgeq: a form is a target, e.g. `x86-avx2`."""
+"""edgeq: a form is a target, e.g. `x86-avx2`, or a target and the bits of all weights, e.g. `x86-avx2:w7`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from case import Case, Feeds
 
-FORMS = ("x86-avx2", "x86-vnni")
+FORMS = ("x86-avx2", "x86-avx2:w7", "x86-vnni")
 
 
 def prepare(form: str, case: Case, folder: Path) -> Path:
@@ -15,7 +15,10 @@ def prepare(form: str, case: Case, folder: Path) -> Path:
     import edgeq
 
     path = folder / "model.edgeq"
-    edgeq.compile(case.model, target=form, calib=case.calibration, output=path)
+    target, _, bits = form.partition(":w")
+    policy = folder / "policy.yaml"
+    policy.write_text(f"version: 1\ndefaults: {{weight_bits: {bits or 8}}}\n")
+    edgeq.compile(case.model, target=target, calib=case.calibration, policy=policy, output=path)
     return path
 
 
