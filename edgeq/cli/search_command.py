@@ -139,16 +139,27 @@ def show(found: Found, output: str, hint: str) -> None:
             _spread(candidate.forms),
         )
     console.print(listing)
-    best, uniform, name = found.best, found.uniform, found.objective
-    ratio = uniform.predicted[name] / best.predicted[name]
-    smaller = uniform.predicted["weights"] / best.predicted["weights"]
-    console.print(
-        f"[bold]{ratio:.2f} ×[/] less {name} than 8 bits (predicted), weights {smaller:.2f} × smaller, "
-        f"accuracy {_accuracy(found, best.accuracy)}; {found.judged[0]} policies judged"
-    )
+    console.print(_verdict(found))
     for note in found.costs.notes:
         console.print(f"note: {note}", markup=False)
     console.print(f"{output} written; next: {hint}", markup=False)
+
+
+def _verdict(found: Found) -> str:
+    """What was won against 8 bits: predicted, and measured on the final artifacts."""
+    best, uniform, name, measured = found.best, found.uniform, found.objective, found.measured
+    ratio = uniform.predicted[name] / best.predicted[name]
+    lines = [f"[bold]{ratio:.2f} ×[/] less {name} than 8 bits (predicted); {found.judged[0]} policies judged"]
+    final = [f"weights {measured.uniform_weights / measured.weights:.2f} × smaller"]
+    if measured.latency and measured.uniform_latency:
+        away = best.predicted["latency"] / measured.latency - 1
+        final.insert(
+            0,
+            f"[bold]{measured.uniform_latency / measured.latency:.2f} ×[/] faster "
+            f"({1e6 * measured.latency:.4g} µs; the prediction is {100 * away:+.0f} % off)",
+        )
+    lines.append(f"final artifact: {', '.join(final)}, accuracy {_accuracy(found, best.accuracy)}")
+    return "\n".join(lines)
 
 
 def _accuracy(found: Found, value: float) -> str:

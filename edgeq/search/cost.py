@@ -120,7 +120,7 @@ def _sample(form: Form, compiled: Compiled, path: Path) -> _Sample:
 
 
 def _times(samples: Sequence[_Sample], store: Store, problem: Problem, progress: Progress | None) -> list[list[float]]:
-    """Seconds of each step of each network: medians over rounds in which all networks take turns."""
+    """Seconds of each step of each network, and last what a run takes besides: medians over rounds in turns."""
     keys = [_key("latency", problem, sample) for sample in samples]
     known = [store.get("latency", key) for key in keys]
     if all(value is not None for value in known):
@@ -131,13 +131,15 @@ def _times(samples: Sequence[_Sample], store: Store, problem: Problem, progress:
     rounds: list[list[list[float]]] = [[] for _ in samples]
     for done in range(1, ROUNDS + 1):
         for index, model in enumerate(models):
-            rounds[index].append([step.min_ns * 1e-9 for step in model.profile(repeats=BURST).steps])
+            found = model.profile(repeats=BURST)
+            steps = [step.min_ns * 1e-9 for step in found.steps]
+            rounds[index].append([*steps, max(0.0, found.total_min_ns * 1e-9 - sum(steps))])
         if progress:
             progress("timing", done, ROUNDS)
-    found = _same_kernels(samples, [np.median(np.array(part), axis=0).tolist() for part in rounds])
-    for key, value in zip(keys, found, strict=True):
+    amounts = _same_kernels(samples, [np.median(np.array(part), axis=0).tolist() for part in rounds])
+    for key, value in zip(keys, amounts, strict=True):
         store.put("latency", key, value)
-    return found
+    return amounts
 
 
 def _same_kernels(samples: Sequence[_Sample], rows: list[list[float]]) -> list[list[float]]:
@@ -183,7 +185,7 @@ def _key(resource: str, problem: Problem, sample: _Sample) -> str:
     from edgeq.cache import content_key
 
     where = platform.processor() + _cpu_model() if resource == "latency" else ""
-    return content_key([problem.target.name, where, *sample.kernels, *sample.names])
+    return content_key([resource, "2", problem.target.name, where, *sample.kernels, *sample.names])
 
 
 def _cpu_model() -> str:
@@ -204,7 +206,7 @@ def _by_layer(
     rest = []
     for index, (sample, row) in enumerate(zip(samples, rows, strict=True)):
         other = 0.0
-        for name, amount in zip(sample.names, row, strict=True):
+        for name, amount in zip([*sample.names, ""], row, strict=False):  # times have one more: between the steps
             if name in known:
                 sums[index][name] += amount
             else:

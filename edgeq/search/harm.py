@@ -31,7 +31,9 @@ def sensitivities(
     for widths in sorted({tuple(missing) for missing in wanted.values() if missing}):
         names = [name for name, missing in wanted.items() if tuple(missing) == widths]
         prepared = problem.prepared
-        found = sensitivity(prepared.plan, prepared.data, widths, layers=names, progress=progress)
+        found = sensitivity(
+            prepared.plan, prepared.data, widths, layers=names, rounding=problem.rounder, progress=progress
+        )
         for name, row in found.layers.items():
             known[name] |= row
             store.put(KIND, keys[name], {str(bits): value for bits, value in known[name].items()})

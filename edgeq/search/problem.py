@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edgeq.integer import IntegerGraph
     from edgeq.quantize.pipeline import Prepared
     from edgeq.quantize.policy import LayerPolicy
+    from edgeq.search.rounding import Rounder
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -71,22 +73,38 @@ class Problem:
             merged[name] = choice.over(merged.get(name, LayerPolicy()))
         return policy.model_copy(update={"layers": merged})
 
+    @cached_property
+    def rounder(self) -> Rounder:
+        """Integers of the weights for any width."""
+        from edgeq.search.rounding import Rounder
+
+        return Rounder(self.prepared.plan, self.prepared.data, self.digest)
+
     def integerize(self, assignment: Assignment) -> IntegerGraph:
         """The integer graph with these widths; ranges and 16-bit places are those of the plan."""
         from edgeq.quantize.integerize import build
         from edgeq.quantize.plan import Plan
+        from edgeq.quantize.products import bits_of, products
 
         plan = self.prepared.plan
-        return build(Plan(plan.topology, plan.ranges, self.policy_of(assignment), plan.promoted)).graph
+        mixed = Plan(plan.topology, plan.ranges, self.policy_of(assignment), plan.promoted)
+        # One bit is ±1 with a scale of its own: there is nothing to search.
+        layers = [(product, bits_of(mixed, product)) for product in products(plan.topology)]
+        weights = {p.layer.name: self.rounder(plan, p, bits) for p, bits in layers if bits > 1}
+        return build(mixed.with_weights(weights)).graph
 
     def artifact(
         self, assignment: Assignment, target: Target, path: Path, builder: KernelBuilder | None = None
     ) -> Compiled:
-        """Compile for a target and write to `path`."""
+        """Compile an assignment for a target and write to `path`."""
+        return self.write(self.integerize(assignment), target, path, builder)
+
+    @staticmethod
+    def write(graph: IntegerGraph, target: Target, path: Path, builder: KernelBuilder | None = None) -> Compiled:
+        """Compile an integer graph for a target and write to `path`."""
         from edgeq import artifact
         from edgeq.compiler import CompileOptions, compile_graph
 
-        graph = self.integerize(assignment)
         compiled = compile_graph(graph, target, CompileOptions(max_threads=1), builder)
         artifact.write(compiled.image, compiled.objects, compiled.arch, path)
         return compiled
@@ -164,13 +182,14 @@ def _digest(prepared: Prepared, judge: Judge) -> str:
 
     from edgeq.cache import content_key
     from edgeq.quantize.cache import software
+    from edgeq.search.rounding import ROUNDING
 
     model = ir.to_proto(prepared.plan.topology.model).SerializeToString(deterministic=True)
     arrays = [*prepared.data.arrays.items(), *judge.dataset.inputs.items(), ("y", judge.dataset.labels)]
     parts: list[bytes | str] = [model, repr(prepared.plan.policy), prepared.plan.ranges.observer, judge.metric]
     for name, array in arrays:
         parts += [name, np.ascontiguousarray(array).tobytes()]
-    return content_key([*parts, software()])
+    return content_key([*parts, ROUNDING, software()])
 
 
 def make_judge(model: str | Path, data: str | Path, metric: str, samples: int | None, preprocess: str | None) -> Judge:

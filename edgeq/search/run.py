@@ -2,13 +2,15 @@
 
 Sensitivities add up only roughly, so they propose and the integer arithmetic decides: the cheapest assignment within a
 sensitivity budget is compiled for this machine (the bits are those of every target) and scored; the budget is bisected
-until the accuracy limit is just kept. Every judgement is stored: an interrupted search repeats none.
+until the accuracy limit is just kept. The cheapest that keeps to everything is made as `edgeq compile` makes it and
+checked once more; where it fails the next cheapest is tried. Every judgement is stored: an interrupted search repeats
+none.
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from edgeq.cache import content_key
 from edgeq.errors import UsageError
 from edgeq.search import milp
 from edgeq.search.cost import Costs, measure
+from edgeq.search.final import Measured, final_accuracy, final_graph, measure_final
 from edgeq.search.limits import Limits
 from edgeq.search.milp import Bound, Table
 from edgeq.search.problem import Problem, Progress
@@ -24,12 +27,15 @@ from edgeq.search.store import Store
 
 if TYPE_CHECKING:
     from edgeq.compiler import KernelBuilder
+    from edgeq.integer import IntegerGraph
 
 #: Budgets of the front, as fractions of what the narrowest network costs; accuracy is judged at each.
 FRONT = 12
 #: Steps of the bisection between two budgets of the front.
 BISECTION = 5
-KIND = "judgement"
+KIND, FINAL_KIND = "judgement", "final"
+#: Candidates made as `edgeq compile` makes them before the search gives up.
+TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Found:
             first. uniform: every layer at 8 bits. space, costs, sensitivity: what it was decided on.
         objective: what was made small. reference: the float model's accuracy. least: lowest accuracy allowed.
         judged: how many assignments were judged, and how many of them in this run.
+        measured: of the final artifacts for the target, best beside uniform.
     """
 
     best: Candidate
@@ -66,7 +73,8 @@ class Found:
     objective: str
     reference: float
     least: float | None
-    judged: tuple[int, int] = (0, 0)
+    judged: tuple[int, int]
+    measured: Measured
 
 
 @dataclass
@@ -115,6 +123,16 @@ class Searcher:
         if self.progress:
             self.progress("judged", len(self.seen), FRONT + BISECTION + 1)
         return candidate
+
+    def finish(self, candidate: Candidate) -> tuple[Candidate, IntegerGraph]:
+        """The candidate with the accuracy of its final graph, and that graph."""
+        graph = final_graph(self.problem, candidate.forms)
+        key = self.key(candidate.forms)
+        accuracy = self.store.get(FINAL_KIND, key)
+        if accuracy is None:
+            accuracy = final_accuracy(self.problem, graph, self.builder, self.threads)
+            self.store.put(FINAL_KIND, key, accuracy)
+        return replace(candidate, accuracy=float(accuracy)), graph
 
     def key(self, forms: Assignment) -> str:
         """Names a judgement by everything it depends on."""
@@ -215,13 +233,33 @@ def _run(searcher: Searcher) -> Found:
         _bisect(searcher, least, good, bad)
     fitting = [c for c in searcher.seen.values() if searcher.is_good(c, least) and _within(searcher, c)]
     if not fitting:
-        raise _impossible(searcher, least)
-    best = min(fitting, key=lambda c: (c.predicted[searcher.objective], -c.accuracy))
-    front = _front(list(searcher.seen.values()), searcher.objective)
+        raise _impossible(searcher, list(searcher.seen.values()), least)
+    best, uniform, measured = _finish(searcher, fitting, uniform, least)
+    front = _front([*searcher.seen.values(), best], searcher.objective)
     return Found(
         best, front, uniform, space, searcher.costs, searcher.harm, searcher.objective, problem.judge.reference, least,
-        (len(searcher.seen), searcher.fresh),
+        (len(searcher.seen), searcher.fresh), measured,
     )  # fmt: skip
+
+
+def _finish(
+    searcher: Searcher, fitting: list[Candidate], uniform: Candidate, least: float | None
+) -> tuple[Candidate, Candidate, Measured]:
+    """The cheapest candidate that keeps to the limits when made as `edgeq compile` makes it; uniform; both measured."""
+    problem = searcher.problem
+    uniform, reference = searcher.finish(uniform)
+    failed = []
+    for candidate in sorted(fitting, key=lambda c: (c.predicted[searcher.objective], -c.accuracy))[:TRIES]:
+        best, graph = searcher.finish(candidate)
+        if not searcher.is_good(best, least):
+            failed.append(best)
+            continue
+        measured = measure_final(problem, graph, reference, problem.target, searcher.builder)
+        most = searcher.limits.latency
+        if most is None or measured.latency is None or measured.latency <= most:
+            return best, uniform, measured
+        failed.append(replace(best, predicted={**best.predicted, "latency": measured.latency}))
+    raise _impossible(searcher, failed, least)
 
 
 def _bisect(searcher: Searcher, least: float | None, good: float, bad: float) -> None:
@@ -295,17 +333,16 @@ def _check_limits(searcher: Searcher) -> None:
             )
 
 
-def _impossible(searcher: Searcher, least: float | None) -> UsageError:
-    nearest = max(searcher.seen.values(), key=lambda c: c.accuracy)
+def _impossible(searcher: Searcher, tried: list[Candidate], least: float | None) -> UsageError:
+    nearest = max(tried, key=lambda c: c.accuracy)
     amount = nearest.predicted[searcher.objective]
+    is_accurate = least is None or nearest.accuracy >= least
+    reached = f"of {len(tried)} that were tried the most accurate reaches {nearest.accuracy:.4f}"
     return UsageError(
         "no policy keeps to all limits",
-        where="--min-accuracy" if least is not None else None,
-        why=f"of {len(searcher.seen)} that were judged the most accurate within the other limits reaches "
-        f"{nearest.accuracy:.4f}, asked for is {least:.4f}"
-        if least is not None
-        else "nothing fits",
-        hint=f"allow {nearest.accuracy:.4f} ({searcher.objective} {amount:.6g}), or raise the other limits",
+        where="--max-latency" if is_accurate else "--min-accuracy",
+        why=f"{reached} with {searcher.objective} {amount:.6g}" + ("" if least is None else f"; asked for {least:.4f}"),
+        hint=f"allow {nearest.accuracy:.4f} and {searcher.objective} {amount:.6g}, or raise the other limits",
     )
 
 
@@ -339,5 +376,6 @@ def as_dict(found: Found) -> dict[str, Any]:
         "front": [one(candidate) for candidate in found.front],
         "judged": found.judged[0],
         "judged_now": found.judged[1],
+        "measured": asdict(found.measured),
         "costs": {"measured": found.costs.measured, "notes": found.costs.notes, "arena": found.costs.arena},
     }

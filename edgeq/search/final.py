@@ -1,0 +1,87 @@
+"""What a search returns, made as `edgeq compile --policy` makes it: its accuracy, and its speed beside 8 bits."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeq.search.problem import Problem
+from edgeq.search.space import Assignment
+
+if TYPE_CHECKING:
+    from edgeq.compiler import KernelBuilder
+    from edgeq.compiler.target import Target
+    from edgeq.integer import IntegerGraph
+    from edgeq.runtime import Model
+
+ROUNDS, BURST = 15, 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of final artifacts.
+
+    Attributes:
+        latency, uniform_latency: seconds of a run, in turns with each other; None where the target doesn't run here.
+        weights, uniform_weights: bytes in the artifact, biases, multipliers and tables included.
+        file, uniform_file: bytes of the artifact.
+    """
+
+    latency: float | None
+    uniform_latency: float | None
+    weights: int
+    uniform_weights: int
+    file: int
+    uniform_file: int
+
+
+def final_graph(problem: Problem, forms: Assignment) -> IntegerGraph:
+    """The integer graph of a policy with the default recipe: weights fitted to the mixed network's own inputs."""
+    from edgeq.quantize.integerize import build
+    from edgeq.quantize.plan import Plan
+    from edgeq.quantize.recipe import DEFAULT, RECIPES, refine
+
+    plan = problem.prepared.plan
+    mixed = Plan(plan.topology, plan.ranges, problem.policy_of(forms), plan.promoted)
+    refined, _ = refine(replace(problem.prepared, plan=mixed), RECIPES[DEFAULT])
+    return build(refined.plan).graph
+
+
+def final_accuracy(problem: Problem, graph: IntegerGraph, builder: KernelBuilder, threads: int) -> float:
+    """The judge's value, through kernels compiled for this machine."""
+    from edgeq.compiler.target import load_target
+
+    with tempfile.TemporaryDirectory(prefix="edgeq-final-") as folder:
+        path = Path(folder) / "model.edgeq"
+        problem.write(graph, load_target("host"), path, builder)
+        return problem.score(path, threads)
+
+
+def measure_final(
+    problem: Problem, graph: IntegerGraph, uniform: IntegerGraph, target: Target, builder: KernelBuilder
+) -> Measured:
+    """Compile both graphs for a target and compare them."""
+    from edgeq import runtime
+
+    with tempfile.TemporaryDirectory(prefix="edgeq-final-") as folder:
+        paths = [Path(folder) / name for name in ("mixed.edgeq", "uniform.edgeq")]
+        compiled = [problem.write(g, target, path, builder) for g, path in zip((graph, uniform), paths, strict=True)]
+        times: list[float] | list[None] = [None, None]
+        if target.runs_here():
+            times = in_turns([runtime.load(path, emulate=False) for path in paths])
+        weights = [sum(int(layer["weights"]) for layer in each.layers) for each in compiled]
+        files = [path.stat().st_size for path in paths]
+    return Measured(times[0], times[1], weights[0], weights[1], files[0], files[1])
+
+
+def in_turns(models: list[Model]) -> list[float]:
+    """Seconds of a run of each: the least of a burst, the median over rounds in which all take turns."""
+    found: list[list[float]] = [[] for _ in models]
+    for _ in range(ROUNDS):
+        for index, model in enumerate(models):
+            found[index].append(float(model.measure(repeats=BURST).min()) * 1e-9)
+    return [float(np.median(part)) for part in found]
