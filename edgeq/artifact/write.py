@@ -49,7 +49,7 @@ def write_variants(variants: Sequence[Variant], objects: Sequence[Path], path: s
     """
     path = Path(path)
     packed = pack_images(variants)
-    helpers = _helper_objects(variants[0].target.arch)
+    helpers = helper_objects(variants[0].target.arch)
     try:
         with tempfile.TemporaryDirectory(prefix="edgeq-link-") as folder:
             linked = _link(Path(folder), packed, [*objects, *helpers], variants)
@@ -90,7 +90,7 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
         raise
 
 
-def _helper_objects(arch: str) -> list[Path]:
+def helper_objects(arch: str) -> list[Path]:
     """What compilers call without being asked: memcpy and its family, and on 32 bits long division. Built once."""
     folder, compiler = runtime_root() / "artifact", object_compiler(arch)
     sources = [folder / "memory.c", *([folder / "division.c"] if arch in elf_file.NARROW else [])]
