@@ -12,7 +12,9 @@ extern uint8_t edgeq_arena[];
 enum { PAINT = 0xa5, OWN_FRAME = 64, STACK_BYTES = 8192 };
 
 void edgeq_exit(int code) __attribute__((noreturn));
-void edgeq_exit(int code) { edgeq_semihost_exit(code); }
+void edgeq_exit(int code) {
+  edgeq_semihost_exit(code);
+}
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size);
 void *memset(void *to, int byte, size_t size);

@@ -12,7 +12,9 @@ static inline intptr_t edgeq_semihost(intptr_t operation, const void *argument) 
 }
 
 /* Writes NUL-terminated text. */
-static inline void edgeq_print(const char *text) { edgeq_semihost(0x04, text); }
+static inline void edgeq_print(const char *text) {
+  edgeq_semihost(0x04, text);
+}
 
 /* Writes a number in decimal. */
 static inline void edgeq_print_number(int32_t number) {

@@ -9,7 +9,9 @@ void edgeq_fault(void);
 void edgeq_exit(int code) __attribute__((noreturn));
 void edgeq_reset(void) __attribute__((noreturn));
 
-__attribute__((weak)) void edgeq_fault(void) { edgeq_exit(3); }
+__attribute__((weak)) void edgeq_fault(void) {
+  edgeq_exit(3);
+}
 
 void edgeq_reset(void) {
 #if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)

@@ -1,5 +1,5 @@
-/* A firmware without an operating system: reads an input from a file of the host (semihosting), runs the network, prints
- * its outputs. Built by build.sh together with cpp_runtime/firmware/startup.c. */
+/* A firmware without an operating system: reads an input from a file of the host (semihosting), runs the network,
+ * prints its outputs. Built by build.sh together with cpp_runtime/firmware/startup.c. */
 #include <stdint.h>
 
 #include "digits.h"
@@ -8,7 +8,9 @@
 DIGITS_ARENA(arena);
 
 void edgeq_exit(int code) __attribute__((noreturn));
-void edgeq_exit(int code) { edgeq_semihost_exit(code); }
+void edgeq_exit(int code) {
+  edgeq_semihost_exit(code);
+}
 
 /* Reads a whole input from `path` (raw int8); returns 0, or 1 where the file is missing or too short. */
 static int read_input(const char *path, void *to, uint32_t size) {

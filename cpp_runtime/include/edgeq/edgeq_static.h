@@ -1,7 +1,7 @@
 /* A model as a static library (`edgeq compile --format static`): its descriptor, for code that serves any model.
  *
- * Nothing here allocates, locks or calls the system. The caller gives the arena. model.h, which is generated beside each
- * library, has the same facts as macros and needs no descriptor. */
+ * Nothing here allocates, locks or calls the system. The caller gives the arena. model.h, which is generated beside
+ * each library, has the same facts as macros and needs no descriptor. */
 #ifndef EDGEQ_STATIC_H
 #define EDGEQ_STATIC_H
 
