@@ -18,6 +18,7 @@ from edgeq.report.suite import Measure
 if TYPE_CHECKING:
     from edgeq.compiler import Compiled, KernelBuilder
     from edgeq.compiler.target import Target
+    from edgeq.integer import IntegerGraph
 
 Array = NDArray[Any]
 ARTIFACT = "model.edgeq"
@@ -25,14 +26,19 @@ GOLDEN = 2
 
 
 def measure_artifact(
-    names: tuple[str, str], graph_folder: Path, target: Target, measure: Measure, builder: KernelBuilder, folder: Path
+    names: tuple[str, str],
+    graph_folder: Path,
+    targets: Sequence[Target],
+    measure: Measure,
+    builder: KernelBuilder,
+    folder: Path,
 ) -> Entry:
     """Compile and measure everything that needs no clock.
 
     Args:
         names: model and policy.
         graph_folder: with `graph.int.onnx` and `agreement.npz` of `measure_graph`.
-        target: what to compile for.
+        targets: what to compile for; several: variants in one artifact, best first, of which the best is described.
         measure: what to measure.
         builder: code generators; used by one measurement at a time.
         folder: gets the artifact.
@@ -40,39 +46,54 @@ def measure_artifact(
     Raises:
         CompileError, ToolError: it can't be compiled. Code that contradicts the graph is a result, not an error.
     """
-    from edgeq import artifact
-    from edgeq.compiler import CompileOptions, compile_graph
     from edgeq.integer import IntegerGraph
+    from edgeq.report.firmware import measure_firmware, single_samples
 
     graph = IntegerGraph.load(graph_folder / "graph.int.onnx")
     given, expected = read_agreement(graph_folder / "agreement.npz")
-    batch = {name: _batch_of(graph, name) for name in given}
-    golden = [
-        {name: x[i * batch[name] : (i + 1) * batch[name]].reshape(_shape_of(graph, name)) for name, x in given.items()}
-        for i in range(min(GOLDEN, *(len(x) // batch[name] for name, x in given.items())))
-    ]
+    shapes = {name: _shape_of(graph, name) for name in given}
+    if targets[0].bare_metal:
+        runs = single_samples(given, shapes, measure.agreement_samples)
+        return measure_firmware(names, graph, runs, targets[0], measure, builder, folder)
+    entry, path = _compile(names, graph, single_samples(given, shapes, GOLDEN), targets, measure, builder, folder)
+    _run(entry, path, targets, given, expected)
+    if measure.instructions:
+        _count(entry, path)
+    return entry
+
+
+def _compile(
+    names: tuple[str, str],
+    graph: IntegerGraph,
+    golden: list[dict[str, Array]],
+    targets: Sequence[Target],
+    measure: Measure,
+    builder: KernelBuilder,
+    folder: Path,
+) -> tuple[Entry, Path]:
+    from edgeq import artifact
+    from edgeq.compiler import CompileOptions, ProgramSource, compile_model
+
     start = time.perf_counter()
-    options = CompileOptions(measure.max_threads, golden, {"calibrated": graph.calibrated, "source": names[0]})
-    compiled = compile_graph(graph, target, options, builder)
+    manifest = {"calibrated": graph.calibrated, "source": names[0]}
+    options = CompileOptions(measure.max_threads, manifest=manifest)
+    model = compile_model([ProgramSource(graph, golden)], targets, options, builder)
     path = folder / ARTIFACT
-    sizes = artifact.write(compiled.image, compiled.objects, compiled.arch, path)
+    sizes = artifact.write_variants(model.variants, model.objects, path)
     entry = Entry(
         model=names[0],
         policy=names[1],
-        target=target.name,
+        target=targets[0].name,
         arena=sizes.arena,
         weights=sizes.weights,
         code=sizes.code,
         file=sizes.file,
         compile_seconds=round(time.perf_counter() - start, 3),
         digest=artifact.read(path).digest[:16],
-        steps=describe_steps(compiled),
-        memory=describe_memory(compiled),
+        steps=describe_steps(model.first),
+        memory=describe_memory(model.first),
     )
-    _run(entry, path, target, given, expected)
-    if measure.instructions:
-        _count(entry, path)
-    return entry
+    return entry, path
 
 
 def read_agreement(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -87,11 +108,6 @@ def _shape_of(graph: Any, name: str) -> tuple[int, ...]:
     from edgeq.integer.graph import tensor_type
 
     return tuple(tensor_type(next(v for v in graph.inputs if v.name == name)).shape)
-
-
-def _batch_of(graph: Any, name: str) -> int:
-    shape = _shape_of(graph, name)
-    return shape[0] if shape else 1
 
 
 def describe_steps(compiled: Compiled) -> list[Step]:
@@ -130,12 +146,14 @@ def describe_memory(compiled: Compiled) -> list[Place]:
     ]
 
 
-def _run(entry: Entry, path: Path, target: Target, given: dict[str, Array], expected: dict[str, Array]) -> None:
+def _run(
+    entry: Entry, path: Path, targets: Sequence[Target], given: dict[str, Array], expected: dict[str, Array]
+) -> None:
     """Golden vectors and agreement samples, natively or under the emulator."""
-    native = target.runs_here()
-    emulator = target.spec.toolchain.emulator
+    native = any(target.runs_here() for target in targets)
+    emulator = targets[0].spec.toolchain.emulator
     if not native and not (emulator and shutil.which(emulator)):
-        entry.notes.append(f"not run: this processor isn't a {target.name} and no emulator for it is installed")
+        entry.notes.append(f"not run: this processor isn't a {targets[0].name} and no emulator for it is installed")
         return
     from edgeq.evaluate.models import ArtifactModel
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeq.board import Board, connect
-from edgeq.compiler.target import load_target
+from edgeq.compiler.target import load_variants
 from edgeq.errors import RunError, UsageError
 from edgeq.report.artifacts import compare_outputs, read_agreement
 from edgeq.report.results import Entry
@@ -62,7 +62,7 @@ def connected(ssh: Sequence[str], adb: Sequence[str], suite: Suite, folder: Path
             if target:
                 boards.named[target] = board
                 continue
-            fitting = [t for t in suite.targets if load_target(target_path(t, folder)).arch == board.arch]
+            fitting = [t for t in suite.targets if load_variants(target_path(t, folder))[0].arch == board.arch]
             if not fitting:
                 raise UsageError(
                     "no target of the suite is for the board's architecture",

@@ -81,10 +81,10 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
         EdgeqError: a model, its data or a target don't work; the place says which pair it was.
     """
     from edgeq import __version__
-    from edgeq.compiler.target import load_target
+    from edgeq.compiler.target import load_variants
 
     options = options or RunOptions()
-    targets = {name: load_target(target_path(name, folder)) for name in suite.targets}
+    targets = {name: load_variants(target_path(name, folder)) for name in suite.targets}
     jobs = [
         Job(name, policy, case, folder, folder / file if file else None, suite.measure.agreement_samples)
         for name, case in suite.models.items()
@@ -113,9 +113,9 @@ def run_suite(suite: Suite, folder: Path, options: RunOptions | None = None) -> 
     for (job, _, name), (entry, at) in zip(pairs, measured, strict=True):
         named = entry.model_copy(update={"model": job.model, "policy": job.policy, "target": name})
         entries.append(named)
-        places[named.key] = at / ARTIFACT
+        places[named.key] = _product(at)
     loaders: list[Loader | None] = [
-        (options.loader or _load) if targets[e.target].runs_here() else None for e in entries
+        (options.loader or _load) if any(t.runs_here() for t in targets[e.target]) else None for e in entries
     ]
     if options.boards:
         from edgeq.report.boards import run_on_boards
@@ -138,13 +138,15 @@ def _graph(job: Job, key: str, parts: _Parts) -> tuple[GraphFacts, Path]:
     return parts.get("graph", key, GraphFacts, partial(measure_graph, job))
 
 
-def _artifact(job: Job, at: Path, target: Target, suite: Suite, pool: _Pool, parts: _Parts) -> tuple[Entry, Path]:
+def _artifact(
+    job: Job, at: Path, targets: Sequence[Target], suite: Suite, pool: _Pool, parts: _Parts
+) -> tuple[Entry, Path]:
     measure = suite.measure.model_dump_json()
-    key = content_key([_content(at), _sources(), _folder_digest(target.folder), measure, job.model])
+    key = content_key([_content(at), _sources(), *(_folder_digest(t.folder) for t in targets), measure, job.model])
 
     def build(made: Path) -> Entry:
         with pool.take() as builder:
-            return measure_artifact((job.model, job.policy), at, target, suite.measure, builder, made)
+            return measure_artifact((job.model, job.policy), at, targets, suite.measure, builder, made)
 
     return parts.get("artifact", key, Entry, build)
 
@@ -317,16 +319,22 @@ def _sources() -> str:
     return content_key([*versions, *(part for p in sorted(files) for part in (p.name, p.read_bytes()))])
 
 
-def artifact_name(key: tuple[str, str, str]) -> str:
+def _product(folder: Path) -> Path:
+    """The artifact of a measurement, or the static library of a microcontroller."""
+    artifact = folder / ARTIFACT
+    return artifact if artifact.is_file() else next(folder.glob("lib*.a"), artifact)
+
+
+def artifact_name(key: tuple[str, str, str], suffix: str = ".edgeq") -> str:
     """File name of an artifact in a folder of artifacts; '/' of a target's folder would leave it."""
-    return "--".join(part.replace("/", "_") for part in key) + ".edgeq"
+    return "--".join(part.replace("/", "_") for part in key) + suffix
 
 
 def save_artifacts(run: Run, folder: Path) -> None:
     """Copy all artifacts into a folder: the next release's `--baseline-artifacts`."""
     folder.mkdir(parents=True, exist_ok=True)
     for key, path in run.artifacts.items():
-        shutil.copyfile(path, folder / artifact_name(key))
+        shutil.copyfile(path, folder / artifact_name(key, path.suffix))
 
 
 def _time(

@@ -67,10 +67,10 @@ def test_rounding_form_changed(baseline: Results, tmp_path: Path, digits: Path) 
 
 
 def test_accuracy_dropped_by_half_a_point(baseline: Results, tmp_path: Path, digits: Path) -> None:
-    (tmp_path / "policy.yaml").write_text("layers: {features.1.body.0.0: {weight_bits: 3}}")
+    (tmp_path / "policy.yaml").write_text("layers: {features.1.body.0.0: {weight_bits: 2, rounding: nearest}}")
     suite = digits_suite(tmp_path, digits, more="policies: {default: policy.yaml}\nlimits: {bits: any}\n")
     after = run_suite(suite, tmp_path).results
-    words = ("features.1.body.0.0", "points worse", "0.2 allowed", "weights take 3 bits instead of 8")
+    words = ("features.1.body.0.0", "points worse", "0.2 allowed", "weights take 2 bits instead of 8")
     verdict = assert_found(suite, after, baseline, "accuracy", *words)
     finding = next(f for f in verdict.of("fail") if f.check == "accuracy")
     assert finding.baseline is not None
