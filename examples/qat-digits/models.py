@@ -14,7 +14,7 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Cnn(nn.Module):
-    """Three stages, the second one residual: 24,000 weights."""
+    """Three stages, the second one residual: 21,000 weights."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
