@@ -76,7 +76,7 @@ def _where_it_runs(target: Any) -> str:
         return "emulated"
     if tools.emulator:
         return f"no (apt-get install {tools.emulator_package or tools.emulator})"
-    return "no"
+    return "no (no emulator knows it)"
 
 
 def doctor() -> list[dict[str, Any]]:
