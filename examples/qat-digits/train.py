@@ -29,8 +29,9 @@ from edgeq import qat
 
 SEED, EVAL_SAMPLES, BATCH = 7, 597, 50
 NETS: dict[str, type[nn.Module]] = {"cnn": Cnn, "vit": Vit}
-#: Epochs in float and with quantization, and the share of batches that are shifted.
-EPOCHS = {"cnn": (30, 30), "vit": (80, 50)}
+#: Epochs in float; epochs and learning rate with quantization; the share of batches that are shifted.
+EPOCHS = {"cnn": 30, "vit": 80}
+QUANTIZED = {("cnn", 4): (30, 2e-3), ("cnn", 2): (30, 2e-3), ("vit", 4): (80, 3e-3), ("vit", 2): (50, 2e-3)}
 SHIFTED = {"cnn": 1.0, "vit": 0.5}
 
 
@@ -87,8 +88,7 @@ def train(name: str, widths: list[int], out: Path, digits: Digits) -> list[dict[
     """Train one network in float and with each width of weights; a row of facts for each."""
     torch.manual_seed(SEED)
     net, rows = NETS[name](), []
-    epochs = EPOCHS[name]
-    qat.fit(net, digits, epochs[0], lr=3e-3, weight_decay=0.05, checkpoint=out / f"{name}-fp32.pt")
+    qat.fit(net, digits, EPOCHS[name], lr=3e-3, weight_decay=0.05, checkpoint=out / f"{name}-fp32.pt")
     reference = digits.accuracy(net)
     print(f"{name} fp32: {reference:.2%}", flush=True)
     for bits in widths:
@@ -96,7 +96,8 @@ def train(name: str, widths: list[int], out: Path, digits: Digits) -> list[dict[
         module = qat.prepare(net, digits.images[:256], policy_of(name, bits))
         start = digits.accuracy(module)
         report = out / f"{name}-w{bits}a4"
-        qat.fit(module, digits, epochs[1], lr=2e-3, checkpoint=report.with_suffix(".pt"))
+        epochs, rate = QUANTIZED.get((name, bits), (50, 2e-3))
+        qat.fit(module, digits, epochs, lr=rate, checkpoint=report.with_suffix(".pt"))
         accuracy = digits.accuracy(module)
         result = edgeq.compile(qat.convert(module), target="host", output=report.with_suffix(".edgeq"))
         wrong = differing(result.path, module, digits)
