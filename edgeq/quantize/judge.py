@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from edgeq.integer import oracle
 from edgeq.integer.arithmetic import dequantize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.data import CalibrationData
-from edgeq.quantize.fakequant import FakeQuantized
+from edgeq.quantize.fakequant import FakeQuantized, Weights
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.promote import activations_of, final_outputs
 from edgeq.quantize.report import quantize_inputs
@@ -61,8 +62,12 @@ class Judge:
 
     def error(self, plan: Plan) -> float:
         """Normalised squared error of the final output (in front of a softmax), on the twin in floating point."""
+        return self.trial(plan)({})
+
+    def trial(self, plan: Plan) -> Callable[[Weights], float]:
+        """The error of a plan as a function of weights by layer name that replace its own: one session for all."""
         network = FakeQuantized(plan, self.outputs)
-        return largest_error(self.reference, network.run(self.samples, threads=self._threads))
+        return lambda weights: largest_error(self.reference, network.run(self.samples, weights, self._threads))
 
     def exact_error(self, graph: IntegerGraph) -> float:
         """The same for the graph's own outputs, on the integer graph itself and fewer samples."""

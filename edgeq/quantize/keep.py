@@ -1,20 +1,20 @@
-"""Keeping single layers at 8 bits: those whose narrow weights the final output feels most, until it errs little enough.
+"""Keeping single layers at 8 bits, as few weights as possible, so that the final output errs within a budget.
 
-Each layer alone gets its 8-bit weights back; what that saves of the final output's error, per layer, is the order in
-which they are kept. The error itself is measured anew after each step, with all layers together.
+With all layers at 8 bits, each one alone gets its narrow weights: what that costs, per weight, is the order in which
+layers become narrow. Where errors are small they nearly add up, which they don't where every layer is narrow already.
+How many layers may be narrow is found by bisection, with all of them measured together; then those behind that still
+fit by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.judge import Judge
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import LayerPolicy
 
-#: Layers tried at once between two measurements, as a share of those that are left.
-_STRIDE = 0.1
 #: Width of the layers that are kept.
 KEPT_BITS = 8
 
@@ -25,7 +25,7 @@ def keep_within(
     wide: Mapping[str, QuantizedWeights],
     budget: float,
 ) -> Plan:
-    """The plan with as few layers at 8 bits as bring the final output's error within a budget.
+    """The plan with as few weights at 8 bits as bring the final output's error within a budget.
 
     Args:
         plan: with narrow weights. judge: measures the error.
@@ -35,24 +35,48 @@ def keep_within(
     Returns:
         the plan; its policy says 8 bits for the layers that are kept. All of them, where less isn't enough.
     """
-    allowed = budget + judge.error(_with(plan, wide, list(wide)))
-    if judge.error(plan) <= allowed:
+    error = judge.trial(plan)
+    least = error(wide)
+    allowed = budget + least
+    if error({}) <= allowed:
         return plan
-    alone = {name: judge.error(_with(plan, wide, [name])) for name in wide}
-    order = sorted(alone, key=lambda name: alone[name])
-    count = 0
-    while count < len(order):
-        count += max(1, int(_STRIDE * (len(order) - count)))
-        found = _with(plan, wide, order[:count])
-        if judge.error(found) <= allowed:
-            return found
-    return _with(plan, wide, order)
+    alone = {name: error(_without(wide, [name])) - least for name in wide}
+    order = sorted(alone, key=lambda name: alone[name] / wide[name].values.size)
+
+    def measured(narrow: Sequence[str]) -> float:
+        return error(_without(wide, narrow))
+
+    narrow, reached = _longest(order, measured, allowed, least)
+    for name in order[len(narrow) + 1 :]:
+        if reached + alone[name] <= allowed and (found := measured([*narrow, name])) <= allowed:
+            narrow, reached = [*narrow, name], found
+    return _with(plan, _without(wide, narrow))
 
 
-def _with(plan: Plan, wide: Mapping[str, QuantizedWeights], names: Sequence[str]) -> Plan:
+def _longest(
+    order: Sequence[str], measured: Callable[[Sequence[str]], float], allowed: float, least: float
+) -> tuple[list[str], float]:
+    """The longest start of `order` that may be narrow, by bisection, and its error; the whole is known not to be."""
+    fits, fails, reached = 0, len(order), least
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        found = measured(order[:middle])
+        if found <= allowed:
+            fits, reached = middle, found
+        else:
+            fails = middle
+    return list(order[:fits]), reached
+
+
+def _without(wide: Mapping[str, QuantizedWeights], names: Iterable[str]) -> dict[str, QuantizedWeights]:
+    left_out = set(names)
+    return {name: weights for name, weights in wide.items() if name not in left_out}
+
+
+def _with(plan: Plan, kept: Mapping[str, QuantizedWeights]) -> Plan:
     from edgeq.quantize.kinds import only
 
-    result = plan.with_weights({**plan.weights, **{name: wide[name] for name in names}})
-    layers = {only(name): LayerPolicy(weight_bits=KEPT_BITS) for name in names}
+    result = plan.with_weights({**plan.weights, **kept})
+    layers = {only(name): LayerPolicy(weight_bits=KEPT_BITS) for name in kept}
     result.policy = plan.policy.model_copy(update={"layers": {**plan.policy.layers, **layers}})
     return result

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from edgeq.quantize import LayerPolicy, Policy, QuantizeOptions, prepare, quantize
+from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.judge import split
+from edgeq.quantize.keep import keep_within
+from edgeq.quantize.plan import Plan
+from edgeq.quantize.products import plain_weights, products
 from edgeq.quantize.ranges import choose_observers
 from tests.quantize.models import ModelMaker, deep_network, samples
 
@@ -25,6 +30,33 @@ def test_a_budget_decides_how_many_layers_are_kept(tmp_path: Path) -> None:
     assert none == generous == [3] * 8
     assert 0 < tight.count(8) < 8
     assert nothing.count(8) >= tight.count(8)
+
+
+class Additive:
+    """A judge for which every layer that isn't wide costs a known error."""
+
+    def __init__(self, costs: dict[str, float]) -> None:
+        self.costs = costs
+
+    def trial(self, _: Plan) -> Callable[[Mapping[str, QuantizedWeights]], float]:
+        return lambda wide: sum(cost for name, cost in self.costs.items() if name not in wide)
+
+
+def kept_layers(folder: Path, costs: list[float], budget: float) -> list[int]:
+    graph = deep_network(folder)
+    plan = prepare(graph, samples(graph, 16), QuantizeOptions(policy=NARROW, promote=False)).plan
+    layers = products(plan.topology)
+    wide = {layer.layer.name: plain_weights(plan, layer, 8) for layer in layers}
+    judge = Additive(dict(zip(wide, costs, strict=True)))
+    found = keep_within(plan, judge, wide, budget)  # type: ignore[arg-type]
+    return [index for index, layer in enumerate(layers) if found.policy.layer(layer.layer.name).weight_bits == 8]
+
+
+def test_the_dearest_layers_are_kept_and_no_more(tmp_path: Path) -> None:
+    assert kept_layers(tmp_path, [1, 2, 30, 4, 5, 60, 7, 8], 27) == [2, 5]
+    assert kept_layers(tmp_path, [1, 2, 30, 4, 5, 60, 7, 8], 26.5) == [2, 5, 7]
+    assert kept_layers(tmp_path, [1] * 8, 100) == []
+    assert len(kept_layers(tmp_path, [1] * 8, 0)) == 8
 
 
 def test_the_report_says_what_it_cost(tmp_path: Path) -> None:
