@@ -232,7 +232,7 @@ def quantize(
             where="--shape",
             hint="several in one artifact: give them to `edgeq compile`",
         )
-    model = _float_graph(model, example_inputs, batch, programs[0])
+    model = float_graph(model, example_inputs, batch, programs[0])
     data = calibration_data(model, calib, samples, preprocess, seed)
     options = QuantizeOptions.make(
         observer=observer,
@@ -273,7 +273,7 @@ def load(path: str | Path) -> Model:
     return runtime.load(path)
 
 
-def _float_graph(
+def float_graph(
     model: Any, example_inputs: Any, batch: int | None, shapes: Mapping[str, Sequence[int]] | None
 ) -> FloatGraph:
     """Through the front end, unless the model has been there."""
@@ -360,7 +360,7 @@ def _quantized(
     with clock.stage("read"):
         example, batch = settings.pop("example_inputs", None), settings.pop("batch", None)
         programs = split_shapes(settings.pop("shapes", None))
-        graphs = [_float_graph(model, example, batch, shapes) for shapes in programs]
+        graphs = [float_graph(model, example, batch, shapes) for shapes in programs]
     with clock.stage("quantize"):
         first, data = _calibration_graph(graphs, calib, settings)
         others = [graph for graph in graphs if graph is not first]

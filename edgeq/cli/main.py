@@ -29,6 +29,7 @@ COMMANDS = (
     "inspect",
     "verify",
     "compare",
+    "debug",
     "regress",
     "report",
     "targets",

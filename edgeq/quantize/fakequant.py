@@ -54,7 +54,7 @@ class FakeQuantized:
         }
         self._scales = {product.layer.name: read_quant(plan, product).scale for product in found}
         proto = model_with_outputs(plan.topology.model, ())
-        nodes = _insert_weights(proto.graph, self._defaults())
+        nodes = insert_weights(proto.graph, self._defaults())
         names = _insert_roundings(proto.graph, nodes, plan, self.outputs)
         _cut(proto.graph, names)
         self._session = Session(proto, names)
@@ -82,18 +82,29 @@ class FakeQuantized:
 
     def _tensors(self, name: str, chosen: QuantizedWeights) -> dict[str, Array]:
         """Weight and bias of a layer in real units."""
-        rows = chosen.values * chosen.scale[:, None]
-        bias = chosen.bias * (chosen.scale * self._scales[name])
-        return {
-            name + _WEIGHT: self.products[name].arrange(rows).astype(np.float32),
-            name + _BIAS: bias.astype(np.float32),
-        }
+        return real_weights(self.products[name], chosen, self._scales[name])
 
     def _defaults(self) -> list[tuple[Product, dict[str, Array]]]:
         return [(product, self._tensors(name, self.weights[name])) for name, product in self.products.items()]
 
 
-def _insert_weights(graph: onnx.GraphProto, layers: Iterable[tuple[Product, dict[str, Array]]]) -> list[onnx.NodeProto]:
+def real_weights(product: Product, chosen: QuantizedWeights, x_scale: float) -> dict[str, Array]:
+    """What a session of `insert_weights` takes for a layer: weight and bias in real units, float32."""
+    name, rows = product.layer.name, chosen.values * chosen.scale[:, None]
+    return {
+        name + _WEIGHT: product.arrange(rows).astype(np.float32),
+        name + _BIAS: (chosen.bias * (chosen.scale * x_scale)).astype(np.float32),
+    }
+
+
+def float_weights(product: Product) -> dict[str, Array]:
+    """The same with the float model's own."""
+    name, bias = product.layer.name, product.bias
+    given = np.zeros(len(product.rows), np.float32) if bias is None else np.asarray(bias, np.float32)
+    return {name + _WEIGHT: np.asarray(product.weights, np.float32), name + _BIAS: given}
+
+
+def insert_weights(graph: onnx.GraphProto, layers: Iterable[tuple[Product, dict[str, Array]]]) -> list[onnx.NodeProto]:
     """Weights and biases become inputs with defaults; returns the graph's nodes with an Add where a bias is new."""
     nodes = {node.output[0]: node for node in graph.node}
     behind: dict[str, onnx.NodeProto] = {}

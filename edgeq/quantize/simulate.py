@@ -78,12 +78,17 @@ def _switch(value: str, switch: str, quant: Quant) -> onnx.NodeProto:
         "Constant", [], ["scale"], value=numpy_helper.from_array(np.array(quant.scale, np.float32))
     )
     zero = helper.make_node("Constant", [], ["zero"], value=numpy_helper.from_array(np.array(quant.zero_point, dtype)))
-    nodes = [
-        scale,
-        zero,
-        helper.make_node("QuantizeLinear", [value, "scale", "zero"], ["integer"]),
-        helper.make_node("DequantizeLinear", ["integer", "scale", "zero"], ["result"]),
-    ]
+    nodes = [scale, zero, helper.make_node("QuantizeLinear", [value, "scale", "zero"], ["integer"])]
+    made = "integer"
+    if quant.low is not None or quant.high is not None:
+        ends = [np.array(limit, dtype) for limit in quant.limits]
+        nodes += [
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(end))
+            for name, end in zip(("low", "high"), ends, strict=True)
+        ]
+        nodes.append(helper.make_node("Clip", [made, "low", "high"], ["clamped"]))
+        made = "clamped"
+    nodes.append(helper.make_node("DequantizeLinear", [made, "scale", "zero"], ["result"]))
     result = helper.make_tensor_value_info("result", onnx.TensorProto.FLOAT, None)
     through = helper.make_tensor_value_info("through", onnx.TensorProto.FLOAT, None)
     return helper.make_node(
