@@ -10,7 +10,7 @@ import click
 from edgeq.cli import common, units
 
 if TYPE_CHECKING:
-    from edgeq.search.run import Found
+    from edgeq.search.found import Found
     from edgeq.search.space import Assignment
 
 
@@ -39,7 +39,21 @@ if TYPE_CHECKING:
 @click.option("--preprocess", metavar="SPEC", help="For images, as for `edgeq compile`.")
 @click.option("--samples", type=click.IntRange(min=16), help="Judge on at most this many samples.")
 @click.option("--calib-samples", type=click.IntRange(min=1), help="Calibrate on at most this many.")
+@click.option(
+    "--solver",
+    type=click.Choice(["milp", "nsga2"]),
+    default="milp",
+    show_default=True,
+    help="Exact within a budget of sensitivity, or evolution of the front.",
+)
+@click.option(
+    "--evaluations", type=click.IntRange(8, 100_000), default=100, show_default=True, help="Policies nsga2 judges."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of nsga2.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Policies judged side by side.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Judge on the workers of a Dask cluster.")
 @click.option("-o", "--output", type=click.Path(), default="policy.yaml", show_default=True, help="Policy to write.")
+@click.option("--html", type=click.Path(), help="Page with the front, the layers and the best policies.")
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Samples judged at a time.")
 @common.output_options
 def command(
@@ -61,7 +75,13 @@ def command(
     preprocess: str | None,
     samples: int | None,
     calib_samples: int | None,
+    solver: str,
+    evaluations: int,
+    seed: int,
+    jobs: int,
+    scheduler: str | None,
     output: str,
+    html: str | None,
     threads: int,
     as_json: bool,
 ) -> None:
@@ -71,9 +91,9 @@ def command(
     edgeq search model.onnx --target x86-avx2 --data calib.npz --eval eval.npz --min-accuracy -0.5 -o policy.yaml
     edgeq compile model.onnx --target x86-avx2 --calib calib.npz --policy policy.yaml
     """
-    from edgeq.search.api import search
+    from edgeq.search.api import compile_command, search
+    from edgeq.search.found import as_dict
     from edgeq.search.limits import Limits
-    from edgeq.search.run import as_dict
 
     common.require_file(model, "model")
     limits = Limits.parse(
@@ -90,6 +110,7 @@ def command(
             limits,
             target=target,
             output=output,
+            html=html,
             evaluation=evaluation,
             metric=metric,
             objective=objective,
@@ -101,17 +122,17 @@ def command(
             samples=samples,
             calib_samples=calib_samples,
             threads=threads,
+            solver=solver,
+            evaluations=evaluations,
+            seed=seed,
+            jobs=jobs,
+            scheduler=scheduler,
             progress=progress,
         )
     if as_json:
         common.print_json({"policy": output, "target": target, **as_dict(found)})
         return
-    show(found, output, compile_hint(model, target, data, output))
-
-
-def compile_hint(model: str, target: str, data: str, output: str) -> str:
-    """The command that makes the artifact."""
-    return f"edgeq compile {model} --target {target} --calib {data} --policy {output}"
+    show(found, output, compile_command(model, target, data, output))
 
 
 def _widths(text: str | None) -> tuple[int, ...] | None:
@@ -142,7 +163,7 @@ def show(found: Found, output: str, hint: str) -> None:
     console.print(_verdict(found))
     for note in found.costs.notes:
         console.print(f"note: {note}", markup=False)
-    console.print(f"{output} written; next: {hint}", markup=False)
+    console.print(f"{output} written; next: {hint}", markup=False, soft_wrap=True)
 
 
 def _verdict(found: Found) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from edgeq.files import check_output, write_text
 from edgeq.quantize.policy import Policy
+from edgeq.search.found import Found
 from edgeq.search.limits import Limits
 from edgeq.search.problem import Progress, load_problem
-from edgeq.search.run import Found, find_policy
+from edgeq.search.run import find_policy
 from edgeq.search.store import Store
 from edgeq.search.write import policy_text
 
@@ -20,6 +21,7 @@ def search(
     *,
     target: str = "host",
     output: str | Path | None = None,
+    html: str | Path | None = None,
     evaluation: str | Path | None = None,
     metric: str = "top1",
     objective: str | None = None,
@@ -32,6 +34,11 @@ def search(
     calib_samples: int | None = None,
     store: Store | None = None,
     threads: int = 4,
+    solver: str = "milp",
+    evaluations: int = 100,
+    seed: int = 0,
+    jobs: int = 1,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """Find the bits of each layer that cost least on a target and keep to every limit.
@@ -39,20 +46,23 @@ def search(
     Args:
         model: float ONNX model. data: calibration data; with labels `y` it also judges accuracy.
         limits: hard; None: at most half a point below the float model.
-        target: a name of `edgeq targets`, or a folder. output: YAML file for the policy.
+        target: a name of `edgeq targets`, or a folder. output: YAML file for the policy. html: page.
         evaluation: other data to judge on. metric: top1, top5, auc, mse, or `path.py:function`.
         objective: latency, instructions, weights or bitops; None: the first of these that can be measured.
         widths: bits to choose from, 2 … 8. edge_bits: fewest of the first and last layer.
         policy: YAML: what is decided already. observer, preprocess: as for `quantize`.
         samples: judge on at most this many. calib_samples: calibrate on at most this many.
         store: what is known from earlier searches; None: the one in the cache.
-        threads: samples judged at a time. progress: called with (stage, done, total).
+        threads: samples judged at a time. solver: milp, or nsga2 with its number of evaluations and seed.
+        jobs: policies judged side by side. scheduler: address of Dask's, to judge them on its workers.
+        progress: called with (stage, done, total).
 
     Raises:
         UsageError: limits that no policy keeps to, or options that don't fit. EdgeqError: as `quantize` and `eval`.
     """
-    if output is not None:
-        check_output(output)
+    for path in (output, html):
+        if path is not None:
+            check_output(path)
     problem = load_problem(
         model,
         data,
@@ -74,9 +84,27 @@ def search(
         narrowest_edge=edge_bits,
         store=store,
         threads=threads,
+        solver=solver,
+        evaluations=evaluations,
+        seed=seed,
+        jobs=jobs,
+        scheduler=scheduler,
         progress=progress,
     )
+    base = Policy.load(policy) if policy else Policy()
     if output is not None:
-        base = Policy.load(policy) if policy else Policy()
         write_text(output, policy_text(found, base, Path(model).name, problem.target.name))
+    if html is not None:
+        from edgeq.search.page import page_text
+
+        command = compile_command(model, target, data, output or "policy.yaml")
+        write_text(html, page_text(found, base, Path(model).name, problem.target.name, command))
     return found
+
+
+def compile_command(model: str | Path, target: str, data: str | Path, policy: str | Path) -> str:
+    """The command that makes the artifact of a policy."""
+    import shlex
+
+    parts = ["edgeq", "compile", str(model), "--target", target, "--calib", str(data), "--policy", str(policy)]
+    return shlex.join(parts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeq.search.problem import Problem
+from edgeq.search.problem import Problem, write_artifact
 from edgeq.search.space import Assignment
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def final_accuracy(problem: Problem, graph: IntegerGraph, builder: KernelBuilder
 
     with tempfile.TemporaryDirectory(prefix="edgeq-final-") as folder:
         path = Path(folder) / "model.edgeq"
-        problem.write(graph, load_target("host"), path, builder)
-        return problem.score(path, threads)
+        write_artifact(graph, load_target("host"), path, builder)
+        return problem.judge.score(path, threads)
 
 
 def measure_final(
@@ -69,7 +69,7 @@ def measure_final(
 
     with tempfile.TemporaryDirectory(prefix="edgeq-final-") as folder:
         paths = [Path(folder) / name for name in ("mixed.edgeq", "uniform.edgeq")]
-        compiled = [problem.write(g, target, path, builder) for g, path in zip((graph, uniform), paths, strict=True)]
+        compiled = [write_artifact(g, target, path, builder) for g, path in zip((graph, uniform), paths, strict=True)]
         times: list[float] | list[None] = [None, None]
         if target.runs_here():
             times = in_turns([runtime.load(path, emulate=False) for path in paths])

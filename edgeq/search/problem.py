@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgeq.errors import DataError, UsageError
+from edgeq.errors import UsageError
+from edgeq.search.judge import Judge, make_judge
 from edgeq.search.space import PACKED_FROM, Assignment, Form
 
 if TYPE_CHECKING:
     from edgeq.compiler import Compiled, KernelBuilder
     from edgeq.compiler.target import Target
-    from edgeq.evaluate.dataset import Dataset
     from edgeq.integer import IntegerGraph
     from edgeq.quantize.pipeline import Prepared
     from edgeq.quantize.policy import LayerPolicy
     from edgeq.search.rounding import Rounder
 
-Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
-#: Fewest samples that a judgement is worth anything on.
-FEWEST_SAMPLES = 16
-
-
-@dataclass(frozen=True)
-class Judge:
-    """How good outputs are.
-
-    Attributes:
-        metric: name. function: (outputs [n, …], labels, inputs) → value, higher is better.
-        dataset: samples and labels. reference: the float model's value. is_fraction: the value is one of 0 … 1.
-        has_labels: False: the float model's own answers stand for labels.
-    """
-
-    metric: str
-    function: Callable[[Array, Array, Array], float]
-    dataset: Dataset
-    reference: float
-    is_fraction: bool
-    has_labels: bool
 
 
 @dataclass
@@ -97,27 +75,17 @@ class Problem:
         self, assignment: Assignment, target: Target, path: Path, builder: KernelBuilder | None = None
     ) -> Compiled:
         """Compile an assignment for a target and write to `path`."""
-        return self.write(self.integerize(assignment), target, path, builder)
+        return write_artifact(self.integerize(assignment), target, path, builder)
 
-    @staticmethod
-    def write(graph: IntegerGraph, target: Target, path: Path, builder: KernelBuilder | None = None) -> Compiled:
-        """Compile an integer graph for a target and write to `path`."""
-        from edgeq import artifact
-        from edgeq.compiler import CompileOptions, compile_graph
 
-        compiled = compile_graph(graph, target, CompileOptions(max_threads=1), builder)
-        artifact.write(compiled.image, compiled.objects, compiled.arch, path)
-        return compiled
+def write_artifact(graph: IntegerGraph, target: Target, path: Path, builder: KernelBuilder | None = None) -> Compiled:
+    """Compile an integer graph for a target and write to `path`."""
+    from edgeq import artifact
+    from edgeq.compiler import CompileOptions, compile_graph
 
-    def score(self, path: Path, threads: int) -> float:
-        """The judge's value of an artifact's outputs."""
-        from edgeq.evaluate.models import ArtifactModel
-
-        outputs = ArtifactModel(path, threads).run(self.judge.dataset.inputs)
-        first = next(iter(outputs.values()))
-        data = self.judge.dataset
-        assert data.labels is not None
-        return self.judge.function(first, data.labels, next(iter(data.inputs.values())))
+    compiled = compile_graph(graph, target, CompileOptions(max_threads=1), builder)
+    artifact.write(compiled.image, compiled.objects, compiled.arch, path)
+    return compiled
 
 
 def layer_policy(form: Form) -> LayerPolicy:
@@ -186,50 +154,7 @@ def _digest(prepared: Prepared, judge: Judge) -> str:
 
     model = ir.to_proto(prepared.plan.topology.model).SerializeToString(deterministic=True)
     arrays = [*prepared.data.arrays.items(), *judge.dataset.inputs.items(), ("y", judge.dataset.labels)]
-    parts: list[bytes | str] = [model, repr(prepared.plan.policy), prepared.plan.ranges.observer, judge.metric]
+    parts: list[bytes | str] = [model, repr(prepared.plan.policy), prepared.plan.ranges.observer, judge.scorer.metric]
     for name, array in arrays:
         parts += [name, np.ascontiguousarray(array).tobytes()]
     return content_key([*parts, ROUNDING, software()])
-
-
-def make_judge(model: str | Path, data: str | Path, metric: str, samples: int | None, preprocess: str | None) -> Judge:
-    """Labelled data with a metric; without labels the float model's own choices are the labels.
-
-    Raises:
-        DataError: too few samples, or no labels and outputs that choose nothing.
-    """
-    from edgeq.evaluate.dataset import Dataset, load_dataset
-    from edgeq.evaluate.metrics import FRACTIONS, apply_metric, load_metric
-    from edgeq.evaluate.models import open_model
-
-    reference = open_model(model, threads=4)
-    dataset = load_dataset(data, reference.inputs, limit=samples, preprocess=preprocess)
-    if len(dataset) < FEWEST_SAMPLES:
-        raise DataError(
-            "too few samples to judge accuracy",
-            where=str(data),
-            why=f"{len(dataset)} samples",
-            hint=f"give at least {FEWEST_SAMPLES}, better hundreds, with --eval",
-        )
-    outputs = next(iter(reference.run(dataset.inputs).values()))
-    has_labels = dataset.labels is not None
-    if not has_labels:
-        flat = outputs.reshape(len(outputs), -1)
-        if metric != "top1" or flat.shape[1] < 2:
-            raise DataError(
-                "the data has no labels",
-                where=str(data),
-                why=f"{metric} needs them" if metric != "top1" else "the outputs are no classes",
-                hint="put the labels into the .npz as y, or give --eval",
-            )
-        dataset = Dataset(dataset.inputs, np.argmax(flat, axis=1))
-    function = load_metric(metric)
-    sign = -1.0 if metric == "mse" else 1.0
-
-    def score(found: Array, labels: Array, inputs: Array) -> float:
-        value = apply_metric(function, found, labels, inputs)
-        return sign * float(next(iter(value.values())) if isinstance(value, Mapping) else value)
-
-    assert dataset.labels is not None
-    value = score(outputs, dataset.labels, next(iter(dataset.inputs.values())))
-    return Judge(metric, score, dataset, value, metric in FRACTIONS, has_labels)

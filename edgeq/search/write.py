@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from edgeq.quantize.policy import Policy
+from edgeq.search.found import Found
 from edgeq.search.milp import Table
 from edgeq.search.problem import layer_policy
-from edgeq.search.run import Found
+from edgeq.search.searcher import Candidate
 from edgeq.search.space import Form
 
 AMOUNTS = {"latency": 1e6, "instructions": 1e-3, "weights": 1.0, "bitops": 1e-6}
@@ -20,17 +21,18 @@ def amount(resource: str, value: float) -> str:
     return f"{scaled:.0f} {UNITS[resource]}" if abs(scaled) >= 100 else f"{scaled:.3g} {UNITS[resource]}"
 
 
-def policy_text(found: Found, base: Policy, source: str, target: str) -> str:
+def policy_text(found: Found, base: Policy, source: str, target: str, candidate: Candidate | None = None) -> str:
     """YAML with comments.
 
     Args:
         found: of `search`. base: the user's policy, whose other choices are kept.
-        source: the model's file name. target: its name.
+        source: the model's file name. target: its name. candidate: the policy to write; None: the best.
     """
-    best, uniform = found.best, found.uniform
+    best, uniform = candidate or found.best, found.uniform
     cost = found.costs.tables[found.objective]
     lines = [
-        f"# Found by edgeq search for {source} on {target}.",
+        # Names come from outside: a line break in them must not end the comment.
+        f"# Found by edgeq search for {' '.join(source.split())} on {' '.join(target.split())}.",
         f"# accuracy {best.accuracy:.4f} (float {found.reference:.4f}, 8 bits {uniform.accuracy:.4f}); "
         f"{found.objective} {amount(found.objective, best.predicted[found.objective])} predicted, "
         f"8 bits {amount(found.objective, uniform.predicted[found.objective])}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from edgeq.errors import DataError, UsageError
 from edgeq.quantize.policy import Policy
-from edgeq.search import run as module
+from edgeq.search import searcher as module
 from edgeq.search.limits import Limits
 from edgeq.search.problem import Problem, load_problem
 from edgeq.search.run import find_policy
@@ -123,7 +125,42 @@ def test_command(digits: Path, tmp_path: Path) -> None:
         "search", digits / "digits.onnx", "--target", TARGET,
         "--data", digits / "calib.npz", "--eval", digits / "eval.npz",
         "--min-accuracy", "-1", "--objective", "weights", "--widths", "8,4", "--calib-samples", "32", "-o", output,
+        "--html", tmp_path / "search.html",
     )  # fmt: skip
     assert "policies judged" in done.out
     assert Policy.load(output).layers
     assert "edgeq compile" in done.out
+    assert "final artifact" in done.out
+    page = (tmp_path / "search.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+    assert "edgeq compile" in page
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    assert Policy.parse(shown["points"][0]["policy"]) == Policy.load(output)
+    assert [point["chosen"] for point in shown["points"]].count(True) == 1
+
+
+def test_what_compile_makes_of_the_policy_was_judged(
+    problem: Problem, store: Store, digits: Path, tmp_path: Path
+) -> None:
+    import edgeq as package
+    from edgeq.search.final import final_graph
+
+    found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4))
+    path = tmp_path / "policy.yaml"
+    path.write_text(policy_text(found, Policy(), "digits.onnx", TARGET), encoding="utf-8")
+    made = package.quantize(digits / "digits.onnx", digits / "calib.npz", samples=64, policy=path).graph
+    mine = final_graph(problem, found.best.forms)
+    constants = [{k: v.const_value.numpy() for k, v in g.model.graph.initializers.items()} for g in (made, mine)]
+    assert constants[0].keys() == constants[1].keys()
+    assert all(np.array_equal(constants[0][name], constants[1][name]) for name in constants[0])
+
+
+def test_evolution(problem: Problem, store: Store) -> None:
+    found = find_policy(
+        problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4, 2), solver="nsga2", evaluations=10
+    )
+    assert found.best.accuracy >= problem.judge.reference - 0.01
+    assert found.best.predicted["bitops"] < found.uniform.predicted["bitops"]
+    assert found.judged[0] <= 11
+    with pytest.raises(UsageError, match="unknown solver"):
+        find_policy(problem, Limits(), store=store, solver="guess")

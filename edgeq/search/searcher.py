@@ -1,0 +1,143 @@
+"""State of one search: what is known, proposed and judged. Every judgement is stored as soon as it is made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.cache import content_key
+from edgeq.compiler.target import load_target
+from edgeq.search import milp
+from edgeq.search.cost import Costs
+from edgeq.search.final import final_accuracy, final_graph
+from edgeq.search.limits import Limits
+from edgeq.search.milp import Bound
+from edgeq.search.problem import Problem, Progress
+from edgeq.search.space import Assignment, Form, Space
+from edgeq.search.store import Store
+
+if TYPE_CHECKING:
+    from edgeq.compiler import KernelBuilder
+    from edgeq.integer import IntegerGraph
+    from edgeq.search.evaluate import Workers
+
+KIND, FINAL_KIND = "judgement", "final"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An assignment with what is predicted and known about it.
+
+    Attributes:
+        forms: layer → form. harm: Σ sensitivity. predicted: resource → amount (Costs). accuracy: of the judge.
+    """
+
+    forms: dict[str, Form]
+    harm: float
+    predicted: dict[str, float]
+    accuracy: float
+
+
+@dataclass
+class Searcher:
+    """State of one search."""
+
+    problem: Problem
+    space: Space
+    costs: Costs
+    harm: dict[str, dict[Form, float]]
+    limits: Limits
+    objective: str
+    store: Store
+    builder: KernelBuilder
+    threads: int
+    progress: Progress | None
+    workers: Workers | None = None
+    expected: int = 0
+    seen: dict[tuple[tuple[str, Form], ...], Candidate] = field(default_factory=dict)
+    fresh: int = 0
+
+    @property
+    def least(self) -> float | None:
+        """Lowest accuracy allowed."""
+        return self.limits.least_accuracy(self.problem.judge.reference, self.problem.judge.is_fraction)
+
+    def bounds(self) -> list[Bound]:
+        """Limits on sums over layers, without what no choice changes."""
+        found = []
+        for resource, table in self.costs.tables.items():
+            most = self.limits.of(resource)
+            if most is not None:
+                found.append(Bound(table, most - self.costs.fixed[resource]))
+        return found
+
+    def propose(self, budget: float) -> dict[str, Form] | None:
+        """The cheapest assignment within the limits and a sensitivity budget."""
+        cost = self.costs.tables[self.objective]
+        return milp.solve(self.space, cost, [*self.bounds(), Bound(self.harm, budget)], tie_break=self.harm)
+
+    def judge(self, forms: Assignment) -> Candidate:
+        """Score an assignment on the integer arithmetic, once; how weights are stored changes no bit."""
+        key = self.key(forms)
+        accuracy = self.store.get(KIND, key)
+        if accuracy is None:
+            accuracy = judge_assignment(self.problem, forms, self.builder, self.threads)
+            self._learn(key, accuracy)
+        return self._candidate(forms, float(accuracy))
+
+    def judge_all(self, policies: Sequence[Assignment]) -> list[Candidate]:
+        """The same for several, side by side where there are workers; each is stored as soon as it is ready."""
+        if self.workers is not None:
+            keys = {self.key(forms): forms for forms in policies}
+            missing = [(key, forms) for key, forms in keys.items() if self.store.get(KIND, key) is None]
+            for index, accuracy in self.workers.scores([self.problem.integerize(forms) for _, forms in missing]):
+                self._learn(missing[index][0], accuracy)
+        return [self.judge(forms) for forms in policies]
+
+    def _learn(self, key: str, accuracy: float) -> None:
+        self.store.put(KIND, key, accuracy)
+        self.fresh += 1
+
+    def _candidate(self, forms: Assignment, accuracy: float) -> Candidate:
+        predicted = {name: self.costs.total(name, forms) for name in self.costs.tables}
+        candidate = Candidate(dict(forms), milp.total(self.harm, forms), predicted, accuracy)
+        self.seen[tuple(sorted(forms.items()))] = candidate
+        if self.progress:
+            self.progress("judged", len(self.seen), max(self.expected, len(self.seen)))
+        return candidate
+
+    def finish(self, candidate: Candidate) -> tuple[Candidate, IntegerGraph]:
+        """The candidate with the accuracy of its final graph, and that graph."""
+        graph = final_graph(self.problem, candidate.forms)
+        key = self.key(candidate.forms)
+        accuracy = self.store.get(FINAL_KIND, key)
+        if accuracy is None:
+            accuracy = final_accuracy(self.problem, graph, self.builder, self.threads)
+            self.store.put(FINAL_KIND, key, accuracy)
+        return replace(candidate, accuracy=float(accuracy)), graph
+
+    def key(self, forms: Assignment) -> str:
+        """Names a judgement by everything it depends on."""
+        return content_key([self.problem.digest, *(f"{name}={form.bits}" for name, form in sorted(forms.items()))])
+
+    def is_good(self, candidate: Candidate) -> bool:
+        """Whether it keeps to the accuracy limit."""
+        return self.least is None or candidate.accuracy >= self.least
+
+    def is_within(self, candidate: Candidate) -> bool:
+        """Whether it keeps to the limits that are sums, and to the arena's."""
+        if self.limits.arena is not None and self.costs.arena > self.limits.arena:
+            return False
+        limits = {name: self.limits.of(name) for name in candidate.predicted}
+        return all(most is None or candidate.predicted[name] <= most for name, most in limits.items())
+
+
+def judge_assignment(problem: Problem, forms: Assignment, builder: KernelBuilder, threads: int) -> float:
+    """Accuracy of an assignment on the integer arithmetic, through kernels compiled for this machine."""
+    with tempfile.TemporaryDirectory(prefix="edgeq-judge-") as folder:
+        path = Path(folder) / "model.edgeq"
+        problem.artifact(forms, load_target("host"), path, builder)
+        return problem.judge.score(path, threads)
