@@ -1,29 +1,35 @@
 """From PrimFuncs to objects: TVM's lowering with a plain C ABI, in worker processes, cached on disk by content.
 
-TVM takes seconds to import and LLVM aborts the process on a fatal error, so no code generation happens in the caller's
-process: workers are fresh interpreters that outlive single kernels, and their death is an error that names the kernel.
+TVM takes long to import and LLVM aborts the process on a fatal error, so no code generation happens in the caller's
+process: workers are forked from one fresh interpreter, outlive single kernels, and their death is an error that names
+the kernel.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
+import contextlib
 import hashlib
 import os
 import queue
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 from edgeq.cache import cache_dir
 from edgeq.compiler.kernels.base import KERNEL_VERSION, KernelSpec
 from edgeq.compiler.target import Target, target_root
-from edgeq.compiler.worker import receive, send
+from edgeq.compiler.worker import Stream, receive, send
 from edgeq.errors import CompileError, EdgeqError
 
-SECONDS_A_KERNEL = 300.0  # a generator that takes longer hangs
+SECONDS_TO_END = 10
+SECONDS_A_KERNEL = 300  # a generator that takes longer hangs
 
 
 def object_path(spec: KernelSpec, target: Target) -> Path:
@@ -50,26 +56,74 @@ def _sources_digest(target: Target) -> str:
     return _DIGESTS[target.folder]
 
 
-class Worker:
-    """One code-generating process, restarted when it dies."""
+class Nursery:
+    """The process that imports tvm, once for all workers, and forks them."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._control: socket.socket | None = None
+        self._lock = threading.Lock()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
 
-    def start(self) -> None:
-        """Starts the process; it imports tvm in the background."""
-        if self._process is None or self._process.poll() is not None:
-            command = [sys.executable, "-m", "edgeq.compiler.worker"]
+    def connect(self, log: IO[bytes]) -> Stream:
+        """A stream to a new worker, which is forked as soon as tvm is imported; what it prints goes to `log`."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs, self._lock:
+            control = self._running()
+            socket.send_fds(control, [b"+"], [theirs.fileno(), log.fileno()])
+            return ours.makefile("rwb")
+
+    def _running(self) -> socket.socket:
+        if self._control is None or self._process is None or self._process.poll() is not None:
+            self._end()
+            self._control, theirs = socket.socketpair()
             root = str(Path(__file__).resolve().parents[2])
             path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+            # One thread: a process may be forked only then. A session of its own: it ends together with its workers.
+            single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "edgeq.compiler.worker"],
+                    stdin=theirs.fileno(),
+                    stdout=self.log,
+                    stderr=self.log,
+                    env={**os.environ, **single, "PYTHONPATH": path},
+                    start_new_session=True,
+                )
+        return self._control
+
+    def stop(self) -> None:
+        """Ends the process and all workers."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            for last in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(self._process.pid, last)  # not waited for yet, so the number is still its own
+                    self._process.wait(SECONDS_TO_END)
+                    break
+            self._process.wait()
+            self._process = None
+
+
+class Worker:
+    """One code-generating process, forked again when it dies."""
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self._stream: Stream | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+
+    def start(self) -> Stream:
+        """Asks for the process, without waiting for it; returns the stream to it."""
+        if self._stream is None:
+            self._stream = self._nursery.connect(self._log)
+        return self._stream
 
     def build(self, spec: KernelSpec, target: Target, path: Path) -> None:
         """Builds one kernel.
@@ -77,27 +131,21 @@ class Worker:
         Raises:
             CompileError: generation failed, took too long, or killed the process.
         """
-        self.start()
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
         where = f"kernel {spec.symbol(target)}, target {target.name}"
-        watchdog = threading.Timer(SECONDS_A_KERNEL, process.kill)
-        watchdog.start()
         try:
-            send(process.stdin, (spec, _reload_name(target), str(path)))
-            answer = receive(process.stdout)
-        except (EOFError, BrokenPipeError) as error:
+            stream = self.start()
+            send(stream, (spec, _reload_name(target), str(path), SECONDS_A_KERNEL))
+            answer = receive(stream)
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             self.stop()
             raise CompileError(
                 "the code generator died",
                 where=where,
-                why=self._last_words() or "it was killed: too slow, or memory ran out",
+                why=_last_words(self._log)
+                or _last_words(self._nursery.log)
+                or "it was killed: too slow, or memory ran out",
                 hint="LLVM aborts on instructions it can't select: report the kernel's name, try another --target",
             ) from error
-        finally:
-            watchdog.cancel()
         if isinstance(answer, EdgeqError):
             raise answer
         if answer is not None:
@@ -106,15 +154,16 @@ class Worker:
             )
 
     def stop(self) -> None:
-        """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        """Ends the connection, and the process with it."""
+        if self._stream is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a job that nobody has read
+                self._stream.close()
+            self._stream = None
 
-    def _last_words(self) -> str:
-        self._log.seek(max(0, self._log.tell() - 600))
-        return self._log.read().decode(errors="replace").strip()[-300:]
+
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - 600))
+    return log.read().decode(errors="replace").strip()[-300:]
 
 
 def _reload_name(target: Target) -> str:
@@ -127,7 +176,8 @@ class KernelBuilder:
 
     def __init__(self, workers: int | None = None) -> None:
         count = workers or max(1, min(len(os.sched_getaffinity(0)), 8))
-        self._workers = [Worker() for _ in range(count)]
+        self._nursery = Nursery()
+        self._workers = [Worker(self._nursery) for _ in range(count)]
 
     def __enter__(self) -> KernelBuilder:
         return self
@@ -135,6 +185,7 @@ class KernelBuilder:
     def __exit__(self, *exc: object) -> None:
         for worker in self._workers:
             worker.stop()
+        self._nursery.stop()
 
     def start(self) -> None:
         """Starts all workers in the background."""

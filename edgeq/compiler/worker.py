@@ -1,29 +1,49 @@
-"""The process that generates code: reads pickled jobs from stdin, writes pickled answers to stdout.
+"""The processes that generate code. One imports tvm, which takes most of a second, and forks a server for every
+connection that it is handed: each reads pickled jobs from its socket and writes pickled answers.
 
-A separate program instead of multiprocessing, because that would import the caller's main script again.
+A separate program instead of multiprocessing, because that would import the caller's main script again. It has one
+thread when it forks; servers share the memory of what it imported.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import os
 import pickle
+import pkgutil
+import signal
+import socket
 import struct
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NoReturn, Protocol
 
 LENGTH = struct.Struct("<Q")
 
 
-def send(stream: IO[bytes], message: Any) -> None:
+class Stream(Protocol):
+    """A connection's two directions, as `socket.makefile` gives them."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def send(stream: Stream, message: Any) -> None:
     """Writes one length-prefixed message."""
     data = pickle.dumps(message)
     stream.write(LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> Any:
+def receive(stream: Stream) -> Any:
     """Reads one message; EOFError when the other side is gone."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
@@ -52,25 +72,58 @@ def build_one(spec: Any, target_name: str, path: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def main() -> None:
-    """Serves jobs (spec, target, path) until stdin closes; answers None or the exception."""
-    inbox = sys.stdin.buffer
-    # Whatever a library prints must not end up between the answers.
-    outbox = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+def main() -> NoReturn:
+    """Forks a server for every (connection, log) received on the control socket, stdin, until that closes."""
+    control = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    # Whatever a library prints belongs to the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    import edgeq.compiler.codegen  # noqa: F401 - imports tvm now, while the caller still calibrates
-
+    _import_generators()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets servers that end: their sockets tell
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ends servers, so that none is left behind without a parent
     while True:
-        try:
-            job = receive(inbox)
-        except EOFError:
-            return
-        try:
-            build_one(*job)
+        message, handles, _, _ = socket.recv_fds(control, 1, 2)
+        if not message:
+            with contextlib.suppress(ChildProcessError):
+                os.wait()  # for all of them, as SIGCHLD is ignored
+            os._exit(0)
+        if os.fork() == 0:
+            control.close()
+            _serve(*handles)
+        for handle in handles:
+            os.close(handle)
+
+
+def _import_generators() -> None:
+    # tvm_ffi imports torch where it is installed, for tensors that no kernel is generated from: two thirds of the time.
+    hidden: dict[str, Any] = {"torch": None}  # Python then says that it isn't there
+    sys.modules.update(hidden)
+    from edgeq.compiler import kernels
+
+    importlib.import_module("edgeq.compiler.codegen")
+    for module in pkgutil.iter_modules(kernels.__path__):
+        importlib.import_module(f"{kernels.__name__}.{module.name}")
+    gc.freeze()  # what was imported stays: servers needn't look through it again and again
+
+
+def _serve(connection: int, log: int) -> NoReturn:
+    """Answers jobs (spec, target, path, seconds) with None or the exception; ends when the caller is gone."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        stream = socket.socket(fileno=connection).makefile("rwb")
+        while True:
+            *job, seconds = receive(stream)
+            signal.alarm(seconds)  # a generator that hangs is ended by the kernel
             answer: Exception | None = None
-        except Exception as error:
-            answer = error
-        send(outbox, _portable(answer))
+            try:
+                build_one(*job)
+            except Exception as error:
+                answer = error
+            signal.alarm(0)
+            send(stream, _portable(answer))
+    os._exit(0)
 
 
 def _portable(error: Exception | None) -> Exception | None:

@@ -1,7 +1,7 @@
 """Exact convolutions and matrix products in NumPy, on floating-point BLAS wherever the proven bound allows it.
 
-A sum of integer products is exact in float32 while Σ|w|·max|x| <= 2^24, in float64 while it is <= 2^53, in any order
-of summation. That makes the reference about as fast as a float framework.
+A sum of integer products is exact in float32 while no part of it leaves ±2^24, in float64 while none leaves ±2^53, in
+any order of summation. That makes the reference about as fast as a float framework.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ def exact_float(bound: int) -> np.dtype[Any]:
 def largest(values: IntArray) -> int:
     """max|value|, 0 for an empty array."""
     return int(np.abs(values.astype(np.int64)).max()) if values.size else 0
+
+
+def reach(w: IntArray, x: IntArray) -> int:
+    """The largest magnitude that any part of a sum Σ w·x over all but the first axis of w can have, x in any order."""
+    weights, axes = w.astype(np.int64), tuple(range(1, w.ndim))
+    positive, negative = np.maximum(weights, 0).sum(axis=axes), -np.minimum(weights, 0).sum(axis=axes)
+    low, high = min(int(x.min(initial=0)), 0), max(int(x.max(initial=0)), 0)
+    most = np.maximum(positive * high - negative * low, negative * high - positive * low)
+    return int(most.max(initial=0))
 
 
 def out_size(size: int, kernel: int, stride: int, dilation: int, pads: int) -> int:
@@ -63,9 +72,8 @@ def conv2d(
     Args:
         x: integers [N, C, H, W]. w: [M, C/group, kh, kw]. bias: [1, M, 1, 1].
     """
-    centred = x.astype(np.int64) - x_zero_point
-    sums = int(np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(axis=1).max(initial=0))
-    dtype = exact_float(sums * largest(centred))
+    centred = x.astype(np.int32) - x_zero_point
+    dtype = exact_float(reach(w, centred))
     image = pad_image(centred.astype(dtype), pads)
     weights = w.astype(dtype)
     if w.shape[1] == 1:

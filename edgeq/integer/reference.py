@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from edgeq.errors import RunError
 from edgeq.integer.graph import IntegerGraph, constant_of, tensor_type
@@ -55,6 +56,23 @@ def run(graph: IntegerGraph, inputs: Mapping[str, Array], *, keep: bool = False)
     outputs = [str(v.name) for v in graph.outputs]
     left = Counter(v.name for node in graph.model.graph for v in node.inputs if v is not None)
     left.update(outputs)
+    # Products are small: BLAS's threads would wait for one another longer than they compute.
+    with threadpool_limits(1, "blas"):
+        _execute(graph, values, constants, left, keep=keep)
+    if keep:
+        return values
+    return {name: _output(name, values, constants) for name in outputs}
+
+
+def _execute(
+    graph: IntegerGraph,
+    values: dict[str, Array],
+    constants: Mapping[str, Array | None],
+    left: Counter[str | None],
+    *,
+    keep: bool,
+) -> None:
+    """Adds what the nodes compute to `values`, and unless `keep` drops what has no reader left."""
     for step in graph.steps():
         operands: list[Array | None] = []
         for value in step.node.inputs:
@@ -70,9 +88,6 @@ def run(graph: IntegerGraph, inputs: Mapping[str, Array], *, keep: bool = False)
                     left[value.name] -= 1
                     if left[value.name] == 0:
                         values.pop(value.name, None)
-    if keep:
-        return values
-    return {name: _output(name, values, constants) for name in outputs}
 
 
 def _output(name: str, values: Mapping[str, Array], constants: Mapping[str, Array | None]) -> Array:
