@@ -74,3 +74,21 @@ def test_doctor_knows_a_machine_without_compiler_and_emulator(monkeypatch: pytes
     assert rows["C compiler"]["state"] == "optional"
     assert rows["qemu-aarch64"]["state"] == "optional"
     assert "apt-get install qemu-" in rows["qemu-aarch64"]["hint"]
+
+
+def test_costs_of_a_target_are_relative_to_eight_bits() -> None:
+    outcome = edgeq("targets", "x86-avx2", "--costs")
+    assert outcome.code == 0
+    for text in ("conv", "depthwise", "ps", "4 bits", "×", "from:"):
+        assert text in outcome.out
+    found = edgeq("targets", "x86-avx2", "--costs", "--json").json
+    assert found["costs"]["conv"]["4"] <= found["costs"]["conv"]["8"]
+
+
+def test_costs_need_a_target_that_has_them() -> None:
+    alone = edgeq("targets", "--costs")
+    assert alone.code == 2
+    assert "one target" in alone.err
+    missing = edgeq("targets", "riscv64", "--costs")
+    assert missing.code == 2
+    assert "edgeq search measures" in missing.err
