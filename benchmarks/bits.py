@@ -19,6 +19,7 @@ from common import Zoo, arguments, finish, say
 
 import edgeq
 from edgeq.compiler import load_target
+from edgeq.evaluate.webassembly import run_module
 from edgeq.integer import IntegerGraph, oracle, reference
 
 Outputs = dict[str, np.ndarray]
@@ -39,15 +40,31 @@ def by_single_runs(run: Any, inputs: Mapping[str, np.ndarray], count: int) -> Ou
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+class Module:
+    """A WebAssembly module under Node.js with the face of a loaded artifact; it has one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run_batch(self, data: Outputs, *, threads: int, dequantize: bool) -> Outputs:
+        found = run_module(self.path, data)
+        return {name: values.reshape(-1, *values.shape[2:]) for name, values in found.items()}
+
+
+def compiled(graph_path: Path, target: str, folder: Path) -> Any:
+    """The graph compiled for a target, ready to run."""
+    wasm = load_target(target).webassembly
+    made = edgeq.compile(graph_path, target=target, output=folder / f"{target}.{'wasm' if wasm else 'edgeq'}").path
+    return Module(made) if wasm else edgeq.load(made)
+
+
 def check(zoo: Zoo, name: str, args: Any, folder: Path) -> dict[str, Any]:
     """Differences of every executor against the first native target, with one thread, on one model."""
     graph_path = folder / f"{name}.int.onnx"
     edgeq.quantize(zoo.model(name), zoo.calibration(name, args.samples, folder), output=graph_path)
     graph = IntegerGraph.load(graph_path)
     x = zoo.inputs(name)[: args.limit]
-    models = {
-        t: edgeq.load(edgeq.compile(graph_path, target=t, output=folder / f"{t}.edgeq").path) for t in args.targets
-    }
+    models = {t: compiled(graph_path, t, folder) for t in args.targets}
     native = [t for t in args.targets if load_target(t).runs_here()]
     first = models[native[0]]
     inputs = {first.inputs[0].name: quantized(graph, x)}
@@ -55,7 +72,7 @@ def check(zoo: Zoo, name: str, args: Any, folder: Path) -> dict[str, Any]:
     few = {n: v[: args.few] for n, v in inputs.items()}
     found: dict[str, int] = {}
     for target, model in models.items():
-        for threads in range(1, 5):
+        for threads in range(1, 2 if isinstance(model, Module) else 5):
             data = inputs if target in native else few
             found[f"{target}, {threads} threads"] = differing(
                 model.run_batch(data, threads=threads, dequantize=False), base

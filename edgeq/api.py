@@ -102,8 +102,8 @@ def compile(
         weights: how dense layers store weights of 4 bits and less where the policy doesn't say: `fast`: a byte each;
             `small`: packed, expanded while the kernel runs; `auto`: packed where that costs little time.
         schedule: file of `edgeq tune`, or "tuned" for what it found on this machine; None: estimates decide.
-        format: `edgeq` (one file for the runtime) or `static` (a folder with library and header, for programs without
-            a loader); by default what the target needs.
+        format: `edgeq` (one file for the runtime), `static` (a folder with library and header, for programs without
+            a loader) or `wasm`; by default what the target needs.
         name, flash, ram: of static libraries: C identifier, and bytes that are free for the model.
         progress: called with (stage, done, total).
         **settings: those of `quantize` behind `calib`. `shapes` may give several shapes to an input: the artifact then
@@ -129,13 +129,18 @@ def compile(
     clock = _Clock()
     wanted = load_variants(target)
     measured = resolve_schedule(schedule, *(each.name for each in wanted))
-    if _format(format, wanted[0]) == "static":
+    kind = _format(format, wanted[0])
+    if kind == "static":
         from edgeq.static_api import compile_static
 
         limits = {"flash": flash, "ram": ram}
         return compile_static(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
     if name or flash or ram:
         raise UsageError("name, flash and ram belong to static libraries", hint="add --format static")
+    if kind == "wasm":
+        from edgeq.wasm_api import compile_wasm
+
+        return compile_wasm(model, wanted[0], output, calib, settings, progress=progress)
     path = _output_path(model, output)
     with KernelBuilder() as builder:
         if not all(map(_has_kernels, wanted)):
@@ -435,13 +440,16 @@ def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None)
 
 def _format(wanted: str | None, target: Target) -> str:
     """The kind of file to write: as asked for, or as the target needs."""
-    if wanted not in (None, "edgeq", "static"):
-        raise UsageError("unknown format", where=str(wanted), hint="edgeq or static")
-    if wanted == "edgeq" and target.bare_metal:
+    needed = "static" if target.bare_metal else "wasm" if target.webassembly else "edgeq"
+    if wanted not in (None, "edgeq", "static", "wasm"):
+        raise UsageError("unknown format", where=str(wanted), hint="edgeq, static or wasm")
+    if wanted in (None, needed) or (wanted == "static" and needed == "edgeq"):
+        return wanted or needed
+    if wanted == "edgeq":
         raise UsageError(
             "this target has no loader for artifacts", where=f"target {target.name}", hint="leave --format out"
         )
-    return wanted or ("static" if target.bare_metal else "edgeq")
+    raise UsageError(f"this target has no format {wanted!r}", where=f"target {target.name}", hint="leave --format out")
 
 
 def _output_path(model: Any, output: str | Path | None) -> Path:

@@ -52,7 +52,7 @@ def compile_static(
 
     clock = _Clock()
     folder = _folder(model, output, target)
-    graph, compiled, quantized = _compiled(model, target, calib, settings, progress, clock)
+    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock)
     stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
     with clock.stage("link"):
         import tempfile
@@ -85,28 +85,30 @@ def bench_firmware(
     from edgeq.compiler.fit import fit
     from edgeq.evaluate.firmware import run_firmware
 
-    _, compiled, _ = _compiled(model, target, calib, settings, progress, _Clock())
+    _, compiled, _ = compile_one(model, target, calib, settings, progress, _Clock())
     run = run_firmware(compiled)
     return compiled, run, fit(compiled, run.sizes)
 
 
-def _compiled(
+def compile_one(
     model: Any,
     target: Target,
     calib: Calibration | None,
     settings: Mapping[str, Any] | None,
     progress: Progress | None,
     clock: _Clock,
+    product: str = "a static library",
 ) -> tuple[IntegerGraph, Compiled, dict[str, Any] | None]:
+    """The graph, its one program and the quantizer's report, for products that hold no second shape."""
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
 
     with KernelBuilder() as builder:
         sources, quantized = _integer_graphs(model, calib, dict(settings or {}), progress, clock)
         if len(sources) > 1:
             raise UsageError(
-                "a static library holds one program",
+                f"{product} holds one program",
                 why=f"{len(sources)} shapes are asked for",
-                hint="give one --shape, and make a library with a name of its own for each",
+                hint="give one --shape, and make one for each",
             )
         graph, golden = sources[0].graph, sources[0].golden_inputs
         with clock.stage("build"):

@@ -27,6 +27,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs the model zoo in {ZOO}")
     if item.get_closest_marker("emulated") and not shutil.which("qemu-aarch64"):
         pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
+    if item.get_closest_marker("node") and not shutil.which("node"):
+        pytest.skip("needs node: apt-get install nodejs")
     if item.get_closest_marker("firmware"):
         missing = [tool for tool in ("qemu-system-arm", "arm-none-eabi-gcc") if not shutil.which(tool)]
         if missing:

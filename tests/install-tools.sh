@@ -7,6 +7,7 @@ need qemu-aarch64 qemu-user
 need qemu-system-arm qemu-system-arm
 need arm-none-eabi-gcc gcc-arm-none-eabi
 need cmake cmake
+need node nodejs
 need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 need arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
 need riscv64-linux-gnu-gcc gcc-riscv64-linux-gnu

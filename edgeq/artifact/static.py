@@ -191,6 +191,8 @@ def target_compiler(target: Target) -> list[str]:
     cpu = codegen.mcpu.replace("-", "_")
     if target.bare_metal:
         cpu += "".join(codegen.mattr)  # zig takes away the extensions that a licensee may leave out
+    if target.webassembly:
+        cpu += "".join(codegen.mattr).replace("-", "_")
     return [*_zig(), "cc", "-target", target.spec.toolchain.zig_target, f"-mcpu={cpu}"]
 
 

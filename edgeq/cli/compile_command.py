@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgeq.cli import common, static_output, units
+from edgeq.cli import common, static_output, units, wasm_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +44,8 @@ CHECKS = {
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["edgeq", "static"]),
-    help="A file for the runtime, or a folder with a library and a header (default: what the target needs).",
+    type=click.Choice(["edgeq", "static", "wasm"]),
+    help="A file for the runtime, a folder with a library and a header, or a .wasm (default: what the target needs).",
 )
 @click.option("--name", help="Name of a static library, a C identifier (default: the model's).")
 @click.option(
@@ -104,6 +104,9 @@ def command(
         return
     if layers:
         show_layers(console, result)
+    if result.report.get("format") == "wasm":
+        wasm_output.show_module(console, model, result)
+        return
     show_summary(console, model, result)
 
 

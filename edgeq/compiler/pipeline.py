@@ -128,7 +128,7 @@ def compile_graph(
     objects = _build_kernels(program, target, options, builder)
     pool = pool or WeightPool(program.alignment)
     offsets = pool.add(program.constants)
-    if not target.bare_metal:
+    if not (target.bare_metal or target.webassembly):
         objects.append(_build_entry(entry_source(program, plan, offsets, target, options.entry), target))
     layers = [_layer(step, program, target) for step in program.steps]
     image = ModelImage(

@@ -78,7 +78,7 @@ class TargetFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     description: str
-    arch: Literal["x86_64", "aarch64", "armv7", "riscv64", "thumb"]
+    arch: Literal["x86_64", "aarch64", "armv7", "riscv64", "thumb", "wasm32"]
     isa: str = Field(pattern=r"^[a-z0-9]+$")
     vector_bits: int = Field(ge=64, le=2048)
     activation: Literal["s8", "u8"]
@@ -126,6 +126,11 @@ class Target:
     def bare_metal(self) -> bool:
         """True where no operating system loads anything: models become static libraries."""
         return self.arch == "thumb"
+
+    @property
+    def webassembly(self) -> bool:
+        """True where models become modules for an engine (artifact/wasm.py)."""
+        return self.arch == "wasm32"
 
     @property
     def alignment(self) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from edgeq.artifact import ArtifactSizes, ModelImage
     from edgeq.artifact.static import StaticSizes
+    from edgeq.artifact.wasm import WasmSizes
     from edgeq.compiler import CompiledModel
     from edgeq.integer import IntegerGraph
 
@@ -232,7 +233,9 @@ def describe_artifact(path: Path) -> dict[str, Any]:
     }
 
 
-def compile_report(graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes | StaticSizes) -> dict[str, Any]:
+def compile_report(
+    graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes | StaticSizes | WasmSizes
+) -> dict[str, Any]:
     """What `edgeq.compile` reports.
 
     Args:

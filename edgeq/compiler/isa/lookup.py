@@ -108,3 +108,17 @@ def by_half_tables(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
         parts.append(tir.bind(value))
     joined = parts[0] if len(parts) == 1 else tir.shuffle(parts, range(8 * len(parts)))
     return _narrowed(tir.reinterpret(f"uint8x{lanes_of(whole)}", joined), wanted)
+
+
+def by_swizzles(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
+    """WebAssembly: a swizzle for each of 16 rows of the table; an index outside a row gives 0."""
+    wanted = lanes_of(index)
+    index = tir.hold(tir.reinterpret("int8x16", _widened(index, 16)))
+    value = None
+    for row in range(16):
+        part = tir.reinterpret("int8x16", tir.vload(table, tir.i32(start) + 16 * row, 16))
+        found = tir.intrin("int8x16", "llvm.wasm.swizzle", part, index)
+        value = tir.hold(found if value is None else value | found)
+        if row < 15:
+            index = tir.hold(index - _splat(16, "int8", 16))
+    return _narrowed(tir.reinterpret("uint8x16", value), wanted)
