@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeq.errors import UsageError
 from edgeq.search.judge import Judge, make_judge
-from edgeq.search.space import PACKED_FROM, Assignment, Form
+from edgeq.search.space import PACKED_FROM, Assignment, Form, Space
 
 if TYPE_CHECKING:
     from edgeq.compiler import Compiled, KernelBuilder
@@ -58,6 +58,14 @@ class Problem:
 
         return Rounder(self.prepared.plan, self.prepared.data, self.digest)
 
+    def round_all(self, space: Space, progress: Progress | None = None) -> None:
+        """Solve the integers of every layer in every width of a space, side by side."""
+        from edgeq.quantize.products import products
+
+        widths = {layer.name: layer.widths for layer in space.layers}
+        found = products(self.prepared.plan.topology)
+        self.rounder.solve_all([(p, bits) for p in found for bits in widths[p.layer.name] if bits > 1], progress)
+
     def integerize(self, assignment: Assignment) -> IntegerGraph:
         """The integer graph with these widths; ranges and 16-bit places are those of the plan."""
         from edgeq.quantize.integerize import build
@@ -68,6 +76,7 @@ class Problem:
         mixed = Plan(plan.topology, plan.ranges, self.policy_of(assignment), plan.promoted)
         # One bit is ±1 with a scale of its own: there is nothing to search.
         layers = [(product, bits_of(mixed, product)) for product in products(plan.topology)]
+        self.rounder.solve_all([(product, bits) for product, bits in layers if bits > 1])
         weights = {p.layer.name: self.rounder(plan, p, bits) for p, bits in layers if bits > 1}
         return build(mixed.with_weights(weights)).graph
 

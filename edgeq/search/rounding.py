@@ -6,12 +6,16 @@ to the inputs of the mixed network; what is returned in the end is judged with t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from edgeq.cache import cached_file, content_key
+from edgeq.cache import cache_dir, cached_file, content_key
+from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.judge import split
@@ -20,8 +24,10 @@ from edgeq.quantize.products import Product, brought_along, products
 from edgeq.quantize.rounding.gram import Gram
 from edgeq.quantize.rounding.sequential import moments
 from edgeq.quantize.rounding.solve import solve
+from edgeq.quantize.session import default_threads
 
 ROUNDING = "gptq"
+FOLDER, FILE = "rounded", "weights.npz"
 
 
 class Rounder:
@@ -42,11 +48,33 @@ class Rounder:
             return kept
         key = (product.layer.name, bits)
         if key not in self._known:
-            name = content_key([self._digest, *map(str, key)])
-            path = cached_file("rounded", "weights.npz", name, lambda path: self._write(product, bits, path))
-            with np.load(path) as archive:
-                self._known[key] = QuantizedWeights(**{field: archive[field] for field in archive.files})
+            self._known[key] = self._load(product, bits)
         return self._known[key]
+
+    def solve_all(self, wanted: Sequence[tuple[Product, int]], progress: Progress | None = None) -> None:
+        """Solve (layer, bits) side by side, so that they are known when they are asked for."""
+        missing = [(product, bits) for product, bits in wanted if (product.layer.name, bits) not in self._known]
+        if not missing:
+            return
+        if not all(self._path(product, bits).is_file() for product, bits in missing):
+            _ = self._grams  # before the threads begin: each would collect them
+        # A library's own threads inside these would only wait for one another.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(default_threads()) as pool:
+            for done, _ in enumerate(pool.map(lambda pair: self(self._plan, *pair), missing), start=1):
+                if progress:
+                    progress("rounding", done, len(missing))
+
+    def _name(self, product: Product, bits: int) -> str:
+        return content_key([self._digest, product.layer.name, str(bits)])
+
+    def _path(self, product: Product, bits: int) -> Path:
+        return cache_dir(FOLDER, self._name(product, bits)) / FILE
+
+    def _load(self, product: Product, bits: int) -> QuantizedWeights:
+        name = self._name(product, bits)
+        path = cached_file(FOLDER, FILE, name, lambda path: self._write(product, bits, path))
+        with np.load(path) as archive:
+            return QuantizedWeights(**{field: archive[field] for field in archive.files})
 
     def _write(self, product: Product, bits: int, path: Path) -> None:
         policy = self._plan.policy.layer(*product.layer.names)

@@ -82,6 +82,7 @@ def find_policy(
     space = find_space(plan, widths, narrowest_edge) if widths else find_space(plan, narrowest_edge=narrowest_edge)
     with ExitStack() as stack:
         builder = builder or stack.enter_context(Builder())
+        problem.round_all(space, progress)
         costs = measure(problem, space, facts, builder, progress)
         harm = sensitivities(problem, space, facts, progress)
         chosen = _objective(objective, costs)

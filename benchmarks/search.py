@@ -1,0 +1,108 @@
+"""Figures of `edgeq search`: how good its predictions are, and how good evolved fronts are.
+
+    python benchmarks/search.py rank MODEL --data calib.npz --eval eval.npz --target x86-avx2
+    python benchmarks/search.py fronts MODEL --data calib.npz --eval eval.npz
+
+rank: random policies with times predicted from uniform networks, and measured in turns on their artifacts.
+fronts: hypervolume (bit operations, accuracy) of NSGA-II with a predictor and of random search, the same evaluations.
+What a search gains against 8 bits the command itself prints: `edgeq search MODEL …` times its final artifact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edgeq import runtime
+from edgeq.compiler import KernelBuilder
+from edgeq.search.cost import Costs, measure
+from edgeq.search.evolve import evolve
+from edgeq.search.final import in_turns
+from edgeq.search.front import hypervolume
+from edgeq.search.harm import sensitivities
+from edgeq.search.limits import Limits
+from edgeq.search.problem import Problem, load_problem
+from edgeq.search.sampling import random_search
+from edgeq.search.searcher import Searcher
+from edgeq.search.space import Form, Space, find_space
+from edgeq.search.store import Store
+
+
+def level_policies(space: Space, count: int, seed: int) -> list[dict[str, Form]]:
+    """Policies from wide to narrow: every layer draws from the forms around a level, so that costs spread."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for level in np.linspace(0, 1, count):
+        chosen = {}
+        for layer in space.layers:
+            centre = level * (len(layer.forms) - 1) + generator.normal(0, 1)
+            chosen[layer.name] = layer.forms[int(np.clip(np.rint(centre), 0, len(layer.forms) - 1))]
+        found.append(chosen)
+    return found
+
+
+def rank(problem: Problem, count: int, seed: int) -> None:
+    """Predicted against measured latency."""
+    from scipy.stats import spearmanr
+
+    space, store = find_space(problem.prepared.plan), Store()
+    with KernelBuilder() as builder, tempfile.TemporaryDirectory() as folder:
+        costs: Costs = measure(problem, space, store, builder)
+        policies = level_policies(space, count, seed)
+        models = []
+        for index, forms in enumerate(policies):
+            path = Path(folder) / f"{index}.edgeq"
+            problem.artifact(forms, problem.target, path, builder)
+            models.append(runtime.load(path, emulate=False))
+        measured = np.array(in_turns(models))
+    predicted = np.array([costs.total("latency", forms) for forms in policies])
+    error = predicted / measured - 1
+    print(f"{problem.source} on {problem.target.name}: {count} policies, {1e6 * measured.min():.1f} to ", end="")
+    print(f"{1e6 * measured.max():.1f} µs; rank correlation {spearmanr(predicted, measured).statistic:.3f}; ", end="")
+    print(f"error median {100 * np.median(np.abs(error)):.1f} %, largest {100 * np.abs(error).max():.1f} %")
+
+
+def fronts(problem: Problem, evaluations: int, seeds: int) -> None:
+    """NSGA-II with predictor against random search."""
+    space, store = find_space(problem.prepared.plan, narrowest_edge=2), Store()
+    harm = sensitivities(problem, space, store)
+    cost = {x.name: {form: float(x.macs * form.bits * 8) for form in x.forms} for x in space.layers}
+    costs = Costs({"bitops": cost}, {"bitops": 0.0}, 0, "modelled")
+    with KernelBuilder() as builder:
+        searcher = Searcher(problem, space, costs, harm, Limits(), "bitops", store, builder, 4, None)
+
+        def judge(policies: list[dict[str, Form]]) -> list[float]:
+            return [each.accuracy for each in searcher.judge_all(policies)]
+
+        for seed in range(seeds):
+            evolved = evolve(space, cost, harm, judge, evaluations=evaluations, seed=seed)
+            drawn = random_search(space, cost, judge, evaluations=evaluations, seed=seed)
+            worst = (max(each.cost for each in [*evolved, *drawn]), 0.0)
+            areas = [hypervolume([(e.cost, e.accuracy) for e in found], worst) for found in (evolved, drawn)]
+            print(f"seed {seed}: hypervolume {areas[0] / worst[0]:.4f} evolved, {areas[1] / worst[0]:.4f} random")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("rank", "fronts"))
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--eval", type=Path)
+    parser.add_argument("--target", default="x86-avx2")
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--policies", type=int, default=30)
+    parser.add_argument("--evaluations", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=5)
+    given = parser.parse_args()
+    problem = load_problem(given.model, given.data, given.target, evaluation=given.eval, samples=given.samples)
+    if given.what == "rank":
+        rank(problem, given.policies, seed=0)
+    else:
+        fronts(problem, given.evaluations, given.seeds)
+
+
+if __name__ == "__main__":
+    main()
