@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image, Residual
 from edgeq.compiler.kernels.conv import ConvSpec
+from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
 from edgeq.compiler.kernels.winograd import WinogradSpec, is_exact
 from edgeq.compiler.kernels.winograd_transforms import PLAIN, TRANSFORMS
@@ -296,6 +297,18 @@ def test_stored_transforms_are_limited_by_size() -> None:
     layer = conv("x86-avx2", (1, 9, 9, 256), 256, (3, 3))
     assert STORED_BYTES < 256 * 256 * 36 * 2
     assert (4, True) not in kinds(layer, "x86-avx2")
+
+
+def test_stored_transforms_are_a_matter_of_storage() -> None:
+    layer = conv("x86-avx2", (1, 10, 10, 16), 16, (3, 3))
+    constants, target = make_constants(np.random.default_rng(0), layer), load_target("x86-avx2")
+
+    def stored(storage: Storage) -> list[float]:
+        found = candidates(layer, constants, target, storage)
+        return [c.cost for c in found if isinstance(c.spec, WinogradSpec) and c.spec.stored]
+
+    assert stored("small") == []
+    assert all(fast < auto for fast, auto in zip(stored("fast"), stored("auto"), strict=True))
 
 
 def test_the_cheapest_is_winograd_where_it_pays() -> None:

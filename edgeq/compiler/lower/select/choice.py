@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeq.compiler.kernels.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.kernels.winograd import MIN_CHANNELS, WinogradSpec, is_exact, word_product
 from edgeq.compiler.target import Target
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 # A form with more memory traffic or a larger artifact has to be that much faster by estimate.
 _WINOGRAD_GAIN = 1.1
-_STORED_GAIN = 1.15
-STORED_BYTES = 64 * 1024  # most that stored transforms may add to an artifact, a layer: small files come first
+# Stored transforms take four to eight times the weights' bytes: worth it by default where they halve the time.
+_STORED_GAIN = {"auto": 2.0, "fast": 1.05}
+STORED_BYTES = 64 * 1024  # most that stored transforms may add to an artifact, a layer
 # Direct forms a search looks at: estimated to take at most this much longer than the best, and so many of them.
 _WORTH_TRYING, _MOST_TRIED = 1.35, 10
 
@@ -71,12 +73,15 @@ def shape_key(direct: ConvSpec) -> str:
     return f"{kind} {x.h}x{x.w}x{x.c} to {y.h}x{y.w}x{y.c} {direct.x_dtype} {digest}"
 
 
-def candidates(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target) -> tuple[Candidate, ...]:
+def candidates(
+    direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target, storage: Storage = "auto"
+) -> tuple[Candidate, ...]:
     """Every kernel that is worth a try and computes what `direct` computes, to the bit; the default first.
 
     Args:
         direct: without a choice of its own.
         constants: of the layer, as `ConvSpec.pack` takes them.
+        storage: how much its weights may take.
     """
     ranked = direct.choices(target)
     limit = ranked[0][0] * _WORTH_TRYING
@@ -85,11 +90,13 @@ def candidates(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Ta
         label = f"direct {choice.product} {'x'.join(map(str, choice.tile))}"
         # The best one goes without saying: kernels of layers that were never tuned keep their names.
         found.append(Candidate(label, direct if not found else replace(direct, choice=choice), cost))
-    found += _winograd(direct, constants, target)
+    found += _winograd(direct, constants, target, storage)
     return tuple(sorted(found, key=lambda candidate: candidate.cost))
 
 
-def _winograd(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target) -> list[Candidate]:
+def _winograd(
+    direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Target, storage: Storage
+) -> list[Candidate]:
     if direct.bits < 8 or not _suits_winograd(direct, target):
         return []
     taps = constants["w"].astype(np.int64).reshape(direct.y.c, -1)
@@ -103,8 +110,10 @@ def _winograd(direct: ConvSpec, constants: Mapping[str, np.ndarray], target: Tar
             spec = WinogradSpec(
                 direct.x, direct.y, direct.x_dtype, m, direct.epilogue, stored, direct.x_zero_point
             )  # fmt: skip
+            if stored and storage == "small":
+                continue
             if not stored or 2 * spec.weight_elements(target) - taps.size <= STORED_BYTES:
-                gain = _WINOGRAD_GAIN * (_STORED_GAIN if stored else 1.0)
+                gain = _WINOGRAD_GAIN * (_STORED_GAIN[storage] if stored else 1.0)
                 label = f"winograd {m}" + (" stored" if stored else "")
                 found.append(Candidate(label, spec, spec.cost(target) * gain))
     return found
@@ -118,15 +127,16 @@ def _suits_winograd(direct: ConvSpec, target: Target) -> bool:
         and direct.groups == 1
         and direct.x.c >= MIN_CHANNELS
         and direct.x_dtype in ("u8", "s8")
-        and not target.bare_metal  # they have families of their own
         and word_product(target) is not None
         and not target.bare_metal  # microcontrollers have paired products of their own and little room for scratch
     )
 
 
-def choose(ctx: Lowering, direct: ConvSpec, constants: Mapping[str, np.ndarray]) -> ConvSpec | WinogradSpec:
+def choose(
+    ctx: Lowering, direct: ConvSpec, constants: Mapping[str, np.ndarray], storage: Storage
+) -> ConvSpec | WinogradSpec:
     """The schedule's kernel for this layer where there is one, else the one with the lowest estimated cost."""
-    found, key = candidates(direct, constants, ctx.target), shape_key(direct)
+    found, key = candidates(direct, constants, ctx.target, storage), shape_key(direct)
     label = ctx.schedule.choices.get(key) if ctx.schedule else None
     chosen = next((candidate for candidate in found if candidate.label == label), found[0])
     ctx.program.decisions.append(Decision(ctx.group_name, key, found, chosen, constants))

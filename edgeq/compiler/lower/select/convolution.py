@@ -57,7 +57,7 @@ def _spec(
     weights = constants["w"]
     if groups == common["x"].c and groups > 1:
         return DepthwiseSpec(**common).fitted(ctx.target, weights)
-    return choose(ctx, ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage), constants)
+    return choose(ctx, ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage), constants, storage)
 
 
 def lower_conv_transpose(ctx: Lowering, group: Group) -> None:

@@ -54,7 +54,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         epilogue=epilogue,
         x_zero_point=integer(node, "x_zero_point") + source.bias,
     ).fitted(ctx.target, constants["w"], ctx.storage_of(node))
-    spec = choose(ctx, direct, constants)
+    spec = choose(ctx, direct, constants, ctx.storage_of(node))
     ctx.step(spec, {"x": source, "y": target, **views}, constants, macs=x.w * x.c * y.c)
     if target is not out:
         ctx.copy(target, out)
