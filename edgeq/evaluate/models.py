@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 ELF_MAGIC = b"\x7fELF"
+WASM_MAGIC = b"\0asm"
 ARTIFACT_SUFFIX = ".edgeq"
 VERSION_KEY = "edgeq.version"
 
@@ -65,9 +66,17 @@ def kind_of(path: str | Path) -> str:
         OSError: it can't be read.
     """
     with Path(path).open("rb") as file:
-        # The name decides as well: a damaged artifact shall be reported as one.
-        if file.read(4) == ELF_MAGIC or Path(path).suffix == ARTIFACT_SUFFIX:
-            return "artifact"
+        start = file.read(4)
+    # The name decides as well: a damaged artifact shall be reported as one.
+    if start == ELF_MAGIC or Path(path).suffix == ARTIFACT_SUFFIX:
+        return "artifact"
+    if start == WASM_MAGIC:
+        raise ModelError(
+            "this is a WebAssembly module",
+            where=str(path),
+            why="it runs in a browser or under Node.js, through edgeq.mjs",
+            hint="inspect or run the model it was made from; docs/wasm.md says how to run and verify a module",
+        )
     import onnx
 
     try:

@@ -19,6 +19,7 @@ from edgeq.errors import ArtifactError, CompileError, DataError, ToolError, Usag
 from edgeq.evaluate import webassembly
 from edgeq.integer import IntegerGraph, reference
 from edgeq.integer.arithmetic import dequantize, quantize
+from tests.cli.helpers import assert_refused
 from tests.cli.helpers import edgeq as command
 from tests.conftest import ROOT
 
@@ -219,6 +220,10 @@ def test_without_node(made, tmp_path, monkeypatch) -> None:
     with pytest.raises(ToolError, match=r"needs Node\.js") as caught:
         webassembly.differing_bytes(made[1].path)
     assert "nodejs" in str(caught.value.hint)
+
+
+def test_inspecting_a_module_says_what_it_is(made) -> None:
+    assert_refused(command("inspect", made[1].path), "this is a WebAssembly module", "docs/wasm.md")
 
 
 def test_the_command(made, tmp_path) -> None:
