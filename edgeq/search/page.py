@@ -54,10 +54,10 @@ def page_text(found: Found, base: Policy, source: str, target: str, command: str
 
 
 def _ranked(found: Found) -> list[Candidate]:
-    """What was chosen, then those of the front that keep to the accuracy, then the others of it."""
-    front = [c for c in found.front if c is not found.best]
-    front.sort(key=lambda c: (found.least is not None and c.accuracy < found.least, c.predicted[found.objective]))
-    return [found.best, *front][:BEST]
+    """What was chosen, then what else was judged, cheapest first: those that keep to the accuracy before the others."""
+    rest = [c for c in found.seen if c is not found.best]
+    rest.sort(key=lambda c: (found.least is not None and c.accuracy < found.least, c.predicted[found.objective]))
+    return [found.best, *rest][:BEST]
 
 
 def _others(found: Found, ranked: list[Candidate]) -> list[Candidate]:

@@ -156,7 +156,9 @@ def _result(searcher: Searcher, uniform: Candidate) -> Found:
     if not fitting:
         raise impossible(searcher, seen)
     best, uniform, measured = _finish(searcher, fitting, uniform)
-    front = front_of([*seen, best], lambda c: c.predicted[searcher.objective], lambda c: c.accuracy)
+    # Made as compile makes it, the best one has an accuracy of its own.
+    seen = [best, *(candidate for candidate in seen if candidate.forms != best.forms)]
+    front = front_of(seen, lambda c: c.predicted[searcher.objective], lambda c: c.accuracy)
     return Found(
         best, front, uniform, searcher.space, searcher.costs, searcher.harm, searcher.objective,
         searcher.problem.judge.reference, searcher.least, (len(seen), searcher.fresh), measured, seen,

@@ -131,6 +131,7 @@ def test_command(digits: Path, tmp_path: Path) -> None:
     assert Policy.load(output).layers
     assert "edgeq compile" in done.out
     assert "final artifact" in done.out
+    assert "→" in done.out
     page = (tmp_path / "search.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert "edgeq compile" in page

@@ -4,7 +4,7 @@
   const scales = { latency: 1e6, instructions: 1e-3, weights: 1, bitops: 1e-6 };
   const front = document.getElementById("front"), bits = document.getElementById("bits");
   const choice = document.getElementById("resource");
-  const box = { left: 58, right: 12, top: 12, bottom: 44, width: 480, height: 300 };
+  const box = { left: 58, right: 30, top: 12, bottom: 44, width: 480, height: 300 };
   let selected = 0;
 
   const make = (parent, name, attributes, text) => {
@@ -19,7 +19,7 @@
   const short = (number) => Number(number.toPrecision(4)).toString();
 
   const range = (numbers) => {
-    const low = Math.min(...numbers), high = Math.max(...numbers), pad = (high - low || Math.abs(high) || 1) * 0.06;
+    const low = Math.min(...numbers), high = Math.max(...numbers), pad = (high - low || Math.abs(high) * 0.1 || 1) * 0.06;
     return [low - pad, high + pad];
   };
 
@@ -30,7 +30,7 @@
   const draw = () => {
     clear(front);
     const [x0, x1] = range(data.points.map(value));
-    const [y0, y1] = range([...data.points.map((p) => p.accuracy), data.reference]);
+    const [y0, y1] = range([...data.points.map((p) => p.accuracy), data.reference, data.least ?? data.reference]);
     const x = (v) => box.left + (v - x0) / (x1 - x0) * (box.width - box.left - box.right);
     const y = (v) => box.height - box.bottom - (v - y0) / (y1 - y0) * (box.height - box.top - box.bottom);
     for (let i = 0; i <= 4; i++) {
