@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,14 @@ from onnx import helper
 
 from edgeq.quantize import QuantizeOptions, prepare
 from edgeq.quantize.fakequant import FakeQuantized
+from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.products import Product, plain_weights, products
 from edgeq.quantize.rounding.adaround import adaround
 from edgeq.quantize.rounding.clip import candidates, clipped, largest
 from edgeq.quantize.rounding.gptq import damped, descend, gptq
-from edgeq.quantize.rounding.gram import Gram, input_vectors
+from edgeq.quantize.rounding.gram import Gram, _Sums, input_vectors
 from edgeq.quantize.rounding.problem import Problem
+from edgeq.quantize.rounding.rescale import rescale
 from edgeq.quantize.rounding.sequential import moments, round_in_order, stages
 from edgeq.quantize.rounding.solve import ROUNDINGS, nearest, solve_all
 from edgeq.quantize.session import Session
@@ -75,6 +79,25 @@ def test_coordinate_descent_never_makes_it_worse(size: tuple[int, int, int, int]
     before = nearest(layer, scale)
     after = descend(before, layer.targets / scale[:, :, None], layer.covariance, layer.qmax)
     assert (layer.error(after, scale) <= layer.error(before, scale) * (1 + 1e-9)).all()
+
+
+@given(SIZES, st.integers(2, 6), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_fitting_the_scale_never_makes_it_worse(size: tuple[int, int, int, int], bits: int, shifts: bool) -> None:
+    layer = replace(problem(*size, bits=bits), power_of_two=shifts)
+    scale = layer.usable(largest(layer))
+    values = nearest(layer, scale)
+    found, fitted = rescale(layer, values, scale)
+    assert np.abs(found).max() <= layer.qmax
+    assert (layer.error(found, fitted) <= layer.error(values, scale)).all()
+    np.testing.assert_allclose(layer.usable(fitted), fitted, rtol=1e-12)
+
+
+def test_a_fitted_scale_gains_on_gptq() -> None:
+    layer = problem(1, 8, 24, 3)
+    scale = layer.usable(largest(layer))
+    values = ROUNDINGS["gptq"](layer, scale)
+    assert layer.error(*rescale(layer, values, scale)).sum() < 0.9 * layer.error(values, scale).sum()
 
 
 def test_descent_over_blocks_ends_where_no_single_step_helps() -> None:
@@ -215,6 +238,22 @@ def test_moments_are_those_of_the_integer_input(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.cross[0], found.covariance[0], atol=0.01)
 
 
+def test_moments_about_a_far_mean(tmp_path: Path) -> None:
+    """A spread of .1 around 3000 is lost in single precision unless the mean goes first."""
+    m = ModelMaker()
+    graph = m.graph(tmp_path, m.node("MatMul", [m.input("x", 1, 6), m.weights(6, 4)], ["y"]))
+    random = np.random.default_rng(0)
+    x = (3000 + 0.1 * random.standard_normal((40, 6))).astype(np.float32)
+    start = prepare(graph, {"x": x}, QuantizeOptions(promote=False))
+    layer = products(start.plan.topology)[0]
+    sums = _Sums(layer, len(x))
+    for row in x:
+        sums.add(row[None])
+    found = sums.result()
+    np.testing.assert_allclose(found.covariance[0], np.cov(x.T.astype(np.float64), bias=True), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found.mean[0], x.mean(axis=0, dtype=np.float64), rtol=1e-7)
+
+
 def test_layers_in_order_of_depth(tmp_path: Path) -> None:
     m = ModelMaker()
     x = m.input("x", 1, 8)
@@ -239,10 +278,10 @@ def test_rounding_in_order_helps_a_deep_network(tmp_path: Path) -> None:
     at_once = solve_all(start.plan, layers, moments(start.plan, feeds, layers), *choices)
     in_order = round_in_order(start.plan, feeds, *choices)
 
-    def error(weights: dict[str, object]) -> float:
+    def error(weights: Mapping[str, QuantizedWeights]) -> float:
         network = FakeQuantized(start.plan, [str(start.plan.topology.graph.outputs[0].name)])
         exact = [graph.run(feed) for feed in feeds]
-        outputs = network.run(feeds, weights)  # type: ignore[arg-type]
+        outputs = network.run(feeds, weights)
         return float(sum(((next(iter(e.values())) - o[0]) ** 2).sum() for e, o in zip(exact, outputs, strict=True)))
 
     assert error(in_order) < error(at_once) < error(plain)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 
-#: Added to the diagonal, as a share of its mean: inputs that hardly vary in the samples may vary elsewhere.
-DAMPING = 0.01
+#: Added to the diagonal, as a share of its mean: inputs that hardly vary in the samples may vary elsewhere. Coarse
+#: steps make larger errors there, so that below NARROW bits it is more.
+DAMPING, DAMPING_NARROW, NARROW = 0.01, 0.05, 7
 #: Columns handled before the rest is updated: one product of matrices instead of many of vectors.
 _BLOCK = 64
 #: Sweeps of coordinate descent.

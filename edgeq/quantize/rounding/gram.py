@@ -26,7 +26,7 @@ Array = NDArray[Any]
 Float = NDArray[np.float64]
 
 #: Rows of inputs wanted per entry of a row of weights, and the fewest positions looked at per sample.
-ROWS_PER_WEIGHT, POSITIONS = 16, 64
+ROWS_PER_WEIGHT, POSITIONS = 32, 64
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ class Gram:
 
 
 class _Sums:
-    """Running sums over input vectors."""
+    """Running sums over input vectors, about the first sample's mean: single-precision products of large values would
+    drown the variance."""
 
     def __init__(self, product: Product, samples: int) -> None:
         self.product = product
         self.groups, fan_in = product.group, product.rows.shape[1]
         self.positions = max(POSITIONS, -(-ROWS_PER_WEIGHT * fan_in // max(1, samples)))
         self.squares = np.zeros((self.groups, fan_in, fan_in))
+        self.pivot: NDArray[np.float32] | None = None
         self.sum = np.zeros((self.groups, fan_in))
         self.float_sum = np.zeros((self.groups, fan_in))
         self.cross: Float | None = None
@@ -62,8 +64,11 @@ class _Sums:
     def add(self, array: Array, reference: Array | None = None) -> None:
         """Take in one sample's input, and what it is in the float network."""
         vectors = input_vectors(self.product, array, self.positions)
+        if self.pivot is None:
+            self.pivot = vectors.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+        vectors = vectors - self.pivot
         if reference is not None:
-            exact = input_vectors(self.product, reference, self.positions)
+            exact = input_vectors(self.product, reference, self.positions) - self.pivot
             self.float_sum += exact.sum(axis=1, dtype=np.float64)
             self.cross = (0.0 if self.cross is None else self.cross) + exact.transpose(0, 2, 1) @ vectors
         if self.groups == 1:
@@ -74,11 +79,12 @@ class _Sums:
         self.rows += vectors.shape[1]
 
     def result(self) -> Gram:
-        mean = self.sum / self.rows
+        away = self.sum / self.rows
         cross = None
         if self.cross is not None:
-            cross = self.cross / self.rows - (self.float_sum / self.rows)[:, :, None] * mean[:, None, :]
-        return Gram(self.squares / self.rows - mean[:, :, None] * mean[:, None, :], mean, self.rows, cross)
+            cross = self.cross / self.rows - (self.float_sum / self.rows)[:, :, None] * away[:, None, :]
+        mean = away if self.pivot is None else away + self.pivot[:, 0]
+        return Gram(self.squares / self.rows - away[:, :, None] * away[:, None, :], mean, self.rows, cross)
 
 
 def collect(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeq.quantize.integerize.weights import ACCUMULATOR_LIMIT, QuantizedWeights, admissible
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, extent_of, read_quant
-from edgeq.quantize.rounding.gptq import damped
+from edgeq.quantize.rounding.gptq import DAMPING, DAMPING_NARROW, NARROW, damped
 from edgeq.quantize.rounding.gram import Gram
 from edgeq.quantize.topology import name_of
 
@@ -47,7 +47,7 @@ class Problem:
         """The problem of a layer of a plan."""
         rows = product.rows.astype(np.float64)
         weights = rows.reshape(product.group, -1, rows.shape[1])
-        covariance = damped(gram.covariance)
+        covariance = damped(gram.covariance, DAMPING if bits >= NARROW else DAMPING_NARROW)
         x = read_quant(plan, product)
         return cls(
             weights=weights,

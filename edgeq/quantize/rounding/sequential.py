@@ -19,7 +19,7 @@ from edgeq.quantize.topology import Topology, name_of
 Array = NDArray[Any]
 
 #: Most stages of a sequential run: each costs a pass through the network up to its layers.
-STAGES = 24
+STAGES = 12
 
 
 def moments(

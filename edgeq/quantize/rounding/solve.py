@@ -13,10 +13,11 @@ from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, plain_weights
 from edgeq.quantize.rounding.adaround import adaround
-from edgeq.quantize.rounding.clip import candidates
+from edgeq.quantize.rounding.clip import NO_CLIPPING_FROM, candidates
 from edgeq.quantize.rounding.gptq import descend, gptq
 from edgeq.quantize.rounding.gram import Gram
 from edgeq.quantize.rounding.problem import Problem
+from edgeq.quantize.rounding.rescale import rescale
 from edgeq.quantize.session import default_threads
 
 Float = NDArray[np.float64]
@@ -53,7 +54,8 @@ def solve(plan: Plan, product: Product, gram: Gram, bits: int, rounding: str, cl
         bits: 2 … 8. rounding: one of ROUNDINGS. clip: see `clip.candidates`.
 
     Returns:
-        the rows whose output errs least over the scales tried; plain rounding where an accumulator could overflow.
+        the rows whose output errs least over the scales tried, below 7 bits with a scale fitted to the integers
+        (`rescale.py`) where the caller leaves it open; plain rounding where an accumulator could overflow.
     """
     problem = Problem.of(plan, product, gram, bits)
     best_values, best_scale = np.zeros_like(problem.targets), np.ones(problem.targets.shape[:2])
@@ -64,6 +66,8 @@ def solve(plan: Plan, product: Product, gram: Gram, bits: int, rounding: str, cl
         better = error < least
         best_values = np.where(better[:, :, None], values, best_values)
         best_scale, least = np.where(better, scale, best_scale), np.where(better, error, least)
+    if bits < NO_CLIPPING_FROM and clip is None and rounding != "nearest":
+        best_values, best_scale = rescale(problem, best_values, best_scale)
     return problem.finish(best_values, best_scale) or plain_weights(plan, product, bits)
 
 
