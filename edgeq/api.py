@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +87,7 @@ def compile(
     name: str | None = None,
     flash: int | None = None,
     ram: int | None = None,
+    debug_outputs: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> CompileResult:
@@ -105,6 +106,8 @@ def compile(
         format: `edgeq` (one file for the runtime), `static` (a folder with library and header, for programs without
             a loader) or `wasm`; by default what the target needs.
         name, flash, ram: of static libraries: C identifier, and bytes that are free for the model.
+        debug_outputs: every 8- and 16-bit value is an output of the artifact too, so that `compare` finds the op where
+            two executions part. The bits are the same; less is fused, and the arena is larger.
         progress: called with (stage, done, total).
         **settings: those of `quantize` behind `calib`. `shapes` may give several shapes to an input: the artifact then
             holds a program for each, quantized once, and the runtime takes the one for the shapes of its inputs.
@@ -131,6 +134,8 @@ def compile(
     measured = resolve_schedule(schedule, *(each.name for each in wanted))
     kind = _format(format, wanted[0])
     if kind == "static":
+        if debug_outputs:
+            raise UsageError("static libraries have no debug outputs", hint="compare an artifact for another target")
         from edgeq.static_api import compile_static
 
         limits = {"flash": flash, "ram": ram}
@@ -147,9 +152,15 @@ def compile(
             # Code generators take seconds to start: let them do so while the model is calibrated.
             builder.start()
         sources, quantized = _integer_graphs(model, calib, settings, progress, clock)
+        if debug_outputs:
+            from edgeq.integer.shown import show_values, values_of
+
+            sources = [replace(source, graph=show_values(source.graph)) for source in sources]
         graph = sources[0].graph
         with clock.stage("build"):
             manifest = _manifest(graph, model, quantized)
+            if debug_outputs:
+                manifest["debug_outputs"] = values_of(graph)
             options = CompileOptions(
                 max_threads, manifest=manifest, progress=progress, weights=weights, schedule=measured
             )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def command(a: str, b: str, data: str, samples: int, as_json: bool) -> int:
     """Run A and B (float models, integer graphs, artifacts) on the same inputs and compare them layer by layer.
 
+    B may be an .npz with what a device computed on these inputs: arrays by tensor name, samples first. Artifacts show
+    their outputs, or every value if compiled with --debug-outputs.
+
     Exit code 0 if every compared value is equal, 1 if not.
     """
     from edgeq.evaluate.compare import compare
@@ -59,6 +62,10 @@ def show(result: Comparison) -> None:
         f"first difference: [bold]{first.node}[/] ({first.op}), tensor {first.tensor}: "
         f"{first.differing} of {first.size} values, by up to {_largest(first)}"
     )
+    if first.form:
+        console.print(f"{first.op} rounds so: {first.form}")
+    if result.explanations:
+        console.print(f"B has exactly what this would give: [bold]{' or '.join(result.explanations)}[/]")
     if result.worst is not None and not first.exact:
         console.print(f"largest loss of SQNR: [bold]{result.worst.node}[/], to {units.decibel(result.worst.sqnr)}")
     if result.agreement is not None:

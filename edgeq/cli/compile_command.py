@@ -52,6 +52,7 @@ CHECKS = {
     "--flash", type=common.BYTES, help="Flash that is free for the model (default: the target's), as in 512k."
 )
 @click.option("--ram", type=common.BYTES, help="RAM that is free for the model (default: the target's), as in 64k.")
+@click.option("--debug-outputs", is_flag=True, help="Give out every value on the way too, for `edgeq compare`.")
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
 def command(
@@ -65,6 +66,7 @@ def command(
     name: str | None,
     flash: int | None,
     ram: int | None,
+    debug_outputs: bool,
     layers: bool,
     as_json: bool,
     **given: Any,
@@ -89,6 +91,7 @@ def command(
             name=name,
             flash=flash,
             ram=ram,
+            debug_outputs=debug_outputs,
             progress=progress,
             **common.settings(given),
         )

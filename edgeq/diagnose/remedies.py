@@ -113,6 +113,9 @@ class Remedy:
     helps: bool
 
 
+_Candidate = tuple[str, str, Change]
+
+
 class Pharmacy:
     """Applies changes to one calibrated network and measures them.
 
@@ -195,14 +198,32 @@ def find_remedies(
             found.append(remedy)
             if remedy.helps and (kind not in best or remedy.outcome.error < best[kind].outcome.error):
                 best[kind] = remedy
-    if len(best) > 1:
-        together = Change()
-        for remedy in best.values():
-            together = together | remedy.change
-        names = " + ".join(remedy.name for remedy in best.values())
-        joined = pharmacy.measure(names, "the best of each kind together", together, before)
-        found += [joined] if joined else []
+    found += _stacked(pharmacy, best, kinds["step"], before)
     return ranked(found)
+
+
+def _stacked(
+    pharmacy: Pharmacy, best: Mapping[str, Remedy], steps: Sequence[_Candidate], before: Outcome
+) -> list[Remedy]:
+    """The best of each kind together, the most effective first, each kept if it still helps; then the steps: what they
+    give shows only when larger errors are gone."""
+    order = sorted(best.values(), key=lambda remedy: remedy.outcome.error)
+    if not order:
+        return []
+    tried, current = set(order[0].change.steps), order[0]
+    more = [(remedy.name, remedy.change) for remedy in order[1:]] + [(name, change) for name, _, change in steps]
+    for name, change in more:
+        if tried.issuperset(change.steps) and change.steps:
+            continue
+        tried |= set(change.steps)
+        joined = pharmacy.measure(
+            f"{current.name} + {name}", "several together", current.change | change, current.outcome
+        )
+        if joined is not None and joined.helps:
+            current = joined
+    if current is order[0]:
+        return []
+    return [replace(current, is_enough=current.outcome.error <= pharmacy.budget < before.error)]
 
 
 def ranked(remedies: Sequence[Remedy]) -> list[Remedy]:
@@ -214,9 +235,6 @@ def ranked(remedies: Sequence[Remedy]) -> list[Remedy]:
         result += sorted(equal, key=lambda r: (r.cost.products or 0.0, r.cost.constants, r.cost.arena or 0))
         left = left[len(equal) :]
     return result
-
-
-_Candidate = tuple[str, str, Change]
 
 
 def _candidates(pharmacy: Pharmacy, guilty: Sequence[Guilt], thorough: bool) -> dict[str, list[_Candidate]]:

@@ -14,6 +14,8 @@ from edgeq.errors import ModelError
 from edgeq.evaluate.models import ArtifactModel, FloatModel, IntegerModel, Model, first_line, in_batches, scale_of
 
 Array = NDArray[Any]
+#: Key of an artifact's manifest: which values it shows besides its outputs.
+DEBUG_OUTPUTS = "debug_outputs"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Value:
 
 
 def trace(model: Model, samples: Mapping[str, Array]) -> list[Value]:
-    """Values in execution order: all of them for float models and integer graphs, the outputs for artifacts.
+    """Values in execution order: all of them for float models and integer graphs, the outputs for artifacts,
+    which are all values where one was compiled with debug outputs.
 
     Args:
         model: from `open_model`.
@@ -96,7 +99,21 @@ def _trace_integer(model: IntegerModel, samples: Mapping[str, Array]) -> list[Va
 def _trace_artifact(model: ArtifactModel, samples: Mapping[str, Array]) -> list[Value]:
     raw = model.run_raw(samples)
     file = Path(model.path).name
-    return [_integer(t.name, file, "artifact", raw[t.name], t.scale, t.zero_point) for t in model.model.outputs]
+    made = _values_listed(model)
+    outputs = sorted(model.model.outputs, key=lambda t: made[t.name][0] if t.name in made else len(made))
+    return [
+        _integer(t.name, *made.get(t.name, (0, file, "artifact"))[1:], raw[t.name], t.scale, t.zero_point)
+        for t in outputs
+    ]
+
+
+def _values_listed(model: ArtifactModel) -> dict[str, tuple[int, str, str]]:
+    """Of an artifact with debug outputs: name → (position, node, op), as its manifest has them."""
+    from edgeq.artifact.read import read
+
+    listed = read(model.path).image.manifest.get(DEBUG_OUTPUTS, [])
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    return {str(row.get("name")): (place, str(row.get("node")), str(row.get("op"))) for place, row in enumerate(rows)}
 
 
 def _integer(name: str, node: str, op: str, raw: Array, scale: float, zero_point: int) -> Value:
