@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from edgeq.api import CompileResult, compile, load, quantize
+    from edgeq.debug_api import debug
     from edgeq.environment import doctor, targets
     from edgeq.evaluate.compare import compare
     from edgeq.evaluate.describe import describe as inspect
@@ -27,6 +28,7 @@ _PUBLIC = {
     "bench": ("edgeq.evaluate.execute", "bench"),
     "compare": ("edgeq.evaluate.compare", "compare"),
     "compile": ("edgeq.api", "compile"),
+    "debug": ("edgeq.debug_api", "debug"),
     "doctor": ("edgeq.environment", "doctor"),
     "eval": ("edgeq.evaluate.score", "evaluate"),
     "inspect": ("edgeq.evaluate.describe", "describe"),
@@ -47,6 +49,7 @@ __all__ = [
     "bench",
     "compare",
     "compile",
+    "debug",
     "doctor",
     "eval",
     "inspect",

@@ -133,9 +133,9 @@ def compile(
     wanted = load_variants(target)
     measured = resolve_schedule(schedule, *(each.name for each in wanted))
     kind = _format(format, wanted[0])
+    if debug_outputs and kind != "edgeq":
+        raise UsageError(f"format {kind} has no debug outputs", hint="compare an artifact for another target")
     if kind == "static":
-        if debug_outputs:
-            raise UsageError("static libraries have no debug outputs", hint="compare an artifact for another target")
         from edgeq.static_api import compile_static
 
         limits = {"flash": flash, "ram": ram}

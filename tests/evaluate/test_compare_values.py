@@ -64,7 +64,7 @@ def test_debug_outputs_show_every_value(folder: Path) -> None:
 
 
 def test_static_libraries_have_no_debug_outputs(folder: Path) -> None:
-    with pytest.raises(UsageError, match="no debug outputs"):
+    with pytest.raises(UsageError, match="static has no debug outputs"):
         edgeq.compile(folder / "model.int.onnx", target="cortex-m4", output=folder / "lib", debug_outputs=True)
 
 
