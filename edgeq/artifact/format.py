@@ -55,8 +55,22 @@ FEATURES: dict[str, tuple[str, ...]] = {
 }
 """CPU features of each architecture; the place in the tuple is the bit in `edgeq_trailer.cpu_features`."""
 
+# Waking and joining a thread costs a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which a
+# core does roughly a hundred a nanosecond: below this much, a range isn't worth a thread of its own.
+MIN_WORK_PER_THREAD = 150_000
+
+
 DTYPES = {"int8": 1, "uint8": 2, "int16": 3, "int32": 4, "int64": 5}
 """NumPy dtype name -> `edgeq_tensor_record.dtype`."""
+
+
+def grain_of(tasks: int, macs: int, size: int) -> int:
+    """Fewest of a step's tasks that are worth a thread of their own.
+
+    Args:
+        tasks: of the step. macs: its multiply-accumulates. size: bytes that it reads and writes.
+    """
+    return max(1, min(tasks, math.ceil(tasks * MIN_WORK_PER_THREAD / max(macs + size, 1))))
 
 
 class Record:

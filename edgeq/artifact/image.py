@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,6 @@ import numpy as np
 from edgeq.artifact import format as layout
 from edgeq.artifact.format import Golden, ModelImage, StepInfo, TensorInfo, Variant
 from edgeq.errors import CompileError
-
-# Waking and joining a thread costs a microsecond or two. Work is counted as multiply-accumulates plus bytes, of which a
-# core does roughly a hundred a nanosecond: below this much, a range isn't worth a thread of its own.
-MIN_WORK_PER_THREAD = 150_000
 
 
 class _Blob:
@@ -157,13 +152,12 @@ def pack_image(image: ModelImage) -> bytearray:
 
 
 def _pack_step(step: StepInfo, strings: _Strings) -> bytes:
-    work = step.macs + step.bytes
-    grain = step.grain or min(step.tasks, math.ceil(step.tasks * MIN_WORK_PER_THREAD / max(work, 1)))
+    grain = step.grain or layout.grain_of(step.tasks, step.macs, step.bytes)
     return layout.STEP.pack(
         name=strings.add(step.name),
         kind=strings.add(step.kind),
         tasks=step.tasks,
-        grain=max(grain, 1),
+        grain=grain,
         macs=step.macs,
         bytes=step.bytes,
     )

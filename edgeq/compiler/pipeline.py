@@ -132,7 +132,10 @@ def compile_graph(
         objects.append(_build_entry(entry_source(program, plan, offsets, target, options.entry), target))
     layers = [_layer(step, program, target) for step in program.steps]
     image = ModelImage(
-        steps=[StepInfo(x["name"], "+".join(x["ops"]), x["tasks"], x["macs"], x["bytes"]) for x in layers],
+        steps=[
+            StepInfo(x["name"], "+".join(x["ops"]), x["tasks"], x["macs"], x["bytes"], step.grain)
+            for x, step in zip(layers, program.steps, strict=True)
+        ],
         inputs=[_tensor(t, plan) for t in program.inputs],
         outputs=[_tensor(t, plan) for t in program.outputs],
         arena_size=max(plan.size + program.end_slack, program.alignment),
@@ -186,6 +189,11 @@ def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:
         "bytes": weights + sum(program.buffers[b].size for b in touched),
         "mix": step.spec.mix(target),
     }
+
+
+def _step_info(layer: Mapping[str, Any], step: Step) -> StepInfo:
+    ops = "+".join(layer["ops"])
+    return StepInfo(layer["name"], ops, layer["tasks"], layer["macs"], layer["bytes"], step.grain)
 
 
 def _tensor(tensor: Tensor, plan: Plan) -> TensorInfo:

@@ -193,6 +193,7 @@ class Step:
         arguments: one place per operand of the spec, in order (scratch included).
         macs: multiply-accumulates, 0 where none.
         reads, writes: buffers it touches, for lifetimes.
+        grain: fewest tasks that are worth a thread of their own.
     """
 
     name: str
@@ -202,6 +203,7 @@ class Step:
     macs: int
     reads: list[int]
     writes: list[int]
+    grain: int = 1
 
 
 @dataclass

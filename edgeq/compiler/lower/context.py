@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
+from edgeq.artifact.format import grain_of
 from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Image, KernelSpec
 from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.kernels.copy import CopySpec, FillSpec
@@ -306,11 +307,14 @@ class Lowering:
         arguments: list[Bound] = []
         reads: list[int] = []
         writes: list[int] = []
+        grain = self._grain(spec, views, packed, macs)
+        # A thread that gets no tasks needs no scratch.
+        slots = max(1, min(self.program.max_threads, spec.tasks() // grain))
         for operand in spec.operands():
             if operand.role == "weight" and operand.name in packed:
                 arguments.append(self.constant(packed[operand.name]))
             elif operand.role == "scratch":
-                size = spec.scratch_bytes(self.target) * self.program.max_threads
+                size = spec.scratch_bytes(self.target) * slots
                 index = self.buffer(f"{self.group_name} scratch", size, "scratch")
                 arguments.append(Bound("arena", index, 0))
                 writes.append(index)
@@ -319,7 +323,15 @@ class Lowering:
                 arguments.append(Bound(view.region, view.buffer, view.byte_offset()))
                 if view.region == "arena":
                     (writes if operand.role == "output" else reads).append(view.buffer)
-        self.program.steps.append(Step(self.group_name, ops or self.group_ops, spec, arguments, macs, reads, writes))
+        self.program.steps.append(
+            Step(self.group_name, ops or self.group_ops, spec, arguments, macs, reads, writes, grain)
+        )
+
+    def _grain(self, spec: KernelSpec, views: Mapping[str, View], packed: Mapping[str, np.ndarray], macs: int) -> int:
+        """By the bytes of its constants and of every buffer it touches."""
+        buffers = {view.buffer for view in views.values() if view.region == "arena"}
+        moved = sum(self.program.buffers[index].size for index in buffers)
+        return grain_of(spec.tasks(), macs, moved + sum(array.nbytes for array in packed.values()))
 
     def enter(self, group: Group) -> None:
         """Steps emitted from now on belong to this group."""
