@@ -124,7 +124,7 @@ def compile(
         UsageError: options that don't go together.
     """
     from edgeq import artifact
-    from edgeq.artifact.float_free import require as require_float_free
+    from edgeq.artifact.float_free import require_once as require_float_free
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_model, load_variants
     from edgeq.compiler.schedule import resolve_schedule
     from edgeq.files import atomic_path

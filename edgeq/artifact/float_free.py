@@ -27,10 +27,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edgeq.artifact import arm_code, elf, riscv_code, x86_code
+from edgeq.cache import cached_file, content_key
 from edgeq.errors import ArtifactError, ToolError
 
 SHOWN = 4  # offenders that a message lists
@@ -114,21 +116,10 @@ def check(path: str | Path) -> FloatCheck:
         ArtifactError: it isn't an ELF file for one of them, or a part of its code is no instruction.
         ToolError: the disassembler is missing.
     """
-    data = Path(path).read_bytes()
-    try:
-        headers = elf.parse(data)
-    except elf.ElfError as error:
-        raise ArtifactError("the code can't be checked", where=str(path), why=str(error)) from error
-    names = {number: name for name, number in elf.MACHINES.items()}
-    arch = names.get(headers.machine)
-    if arch is None:
-        raise ArtifactError("the code can't be checked", where=str(path), why=f"ELF machine {headers.machine}")
+    arch, parts = _code(Path(path))
     count, found = 0, []
-    for segment in headers.loads():
-        if not segment.flags & elf.PF_X:
-            continue
-        code = data[segment.offset : segment.offset + segment.filesz]
-        for address, text, floats in _instructions(arch, code, segment.vaddr, str(path)):
+    for start, code in parts:
+        for address, text, floats in _instructions(arch, code, start, str(path)):
             count += 1
             if floats:
                 found.append(FloatInstruction(address, text))
@@ -151,6 +142,46 @@ def require(path: str | Path) -> FloatCheck:
             hint="an artifact of an integer-only graph must not: please report the model and the target",
         )
     return result
+
+
+def require_once(path: str | Path) -> FloatCheck:
+    """As `require`, for files that were just linked: the same code that passed before isn't disassembled again.
+
+    Raises:
+        ArtifactError: as `require`. ToolError: as `check`, or the cache can't be written.
+    """
+    arch, parts = _code(Path(path))
+    checkers = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    places = [f"{address:#x}" for address, _ in parts]
+    try:
+        disassembler = version("capstone")
+    except PackageNotFoundError:
+        return require(path)  # says what is missing
+    key = content_key([arch, disassembler, *checkers, *places, *(code for _, code in parts)])
+    fresh: list[FloatCheck] = []
+
+    def passed(made: Path) -> None:
+        fresh.append(require(path))
+        made.write_text(str(fresh[0].instructions), encoding="ascii")
+
+    known = cached_file("float-free", "instructions", key, passed)
+    text = known.read_bytes()
+    return fresh[0] if fresh else FloatCheck(int(text), ()) if text.isdigit() else require(path)
+
+
+def _code(path: Path) -> tuple[str, list[tuple[int, bytes]]]:
+    """Architecture, and address and bytes of every executable segment."""
+    data = path.read_bytes()
+    try:
+        headers = elf.parse(data)
+    except elf.ElfError as error:
+        raise ArtifactError("the code can't be checked", where=str(path), why=str(error)) from error
+    names = {number: name for name, number in elf.MACHINES.items()}
+    arch = names.get(headers.machine)
+    if arch is None:
+        raise ArtifactError("the code can't be checked", where=str(path), why=f"ELF machine {headers.machine}")
+    segments = [segment for segment in headers.loads() if segment.flags & elf.PF_X]
+    return arch, [(each.vaddr, data[each.offset : each.offset + each.filesz]) for each in segments]
 
 
 def _instructions(arch: str, code: bytes, address: int, where: str) -> Iterator[tuple[int, str, bool]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgeq.artifact.tools import cross_compiler, names_of, run_tool, zig
@@ -105,13 +107,15 @@ def _build(name: str, compiler: list[str], flags: list[str], sources: list[Path]
     key = content_key([name, *compiler, *flags, *link, *content])
 
     def build(made: Path) -> None:
-        objects = []
-        for source in sources:
+        def compiled(source: Path) -> Path:
             target = made.parent / f"{source.parent.name}-{source.stem}.o"
             level = ["-O3"] if source.name in _VECTORIZED else []
             include = [f"-I{root / 'include'}", f"-I{root / 'src'}"]
             run_tool([*compiler, *flags, *level, *include, "-c", source, "-o", target], f"compiling {source.name}")
-            objects.append(target)
+            return target
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            objects = list(pool.map(compiled, sources))
         run_tool([*compiler, *objects, "-o", made, *link], f"linking {name}")
 
     return cached_file("runtime", name, key, build)

@@ -10,7 +10,7 @@ import pytest
 
 from edgeq import artifact
 from edgeq.artifact import elf, float_free
-from edgeq.artifact.float_free import check, is_float, require
+from edgeq.artifact.float_free import check, is_float, require, require_once
 from edgeq.compiler import CompileOptions, compile_graph, load_target
 from edgeq.errors import ArtifactError, ToolError
 from tests.cli.helpers import edgeq
@@ -149,3 +149,30 @@ def test_missing_disassembler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "capstone", None)
     with pytest.raises(ToolError, match="needs the disassembler Capstone"):
         float_free.check(path)
+
+
+def test_code_that_passed_is_not_disassembled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE_DIR", str(tmp_path / "cache"))
+    path = shared_object(tmp_path, "x86_64", CLEAN)
+    expected = require(path)
+    seen: list[Path] = []
+
+    def counted(file: Path) -> float_free.FloatCheck:
+        seen.append(file)
+        return require(file)
+
+    monkeypatch.setattr(float_free, "require", counted)
+    assert [require_once(path), require_once(path)] == [expected, expected]
+    assert seen == [path]
+    (entry,) = (tmp_path / "cache" / "float-free").glob("*/instructions")
+    entry.write_bytes(b"12x")
+    assert require_once(path) == expected
+    assert len(seen) == 2
+
+
+def test_code_that_failed_fails_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE_DIR", str(tmp_path / "cache"))
+    path = shared_object(tmp_path, "x86_64", PLANTED["arithmetic"])
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="computes with floating-point numbers"):
+            require_once(path)
