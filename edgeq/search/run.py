@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeq.errors import UsageError
+from edgeq.search import milp
 from edgeq.search.cost import Costs, measure
 from edgeq.search.evaluate import Workers
 from edgeq.search.final import Measured, measure_final
@@ -199,12 +200,14 @@ def _bisect(searcher: Searcher, good: float, bad: float) -> None:
 
 
 def _budgets(searcher: Searcher) -> list[float]:
-    """From no harm to that of the narrowest network, evenly in the logarithm."""
+    """From the least harm that the limits allow to that of the narrowest network, evenly in the logarithm."""
     import numpy as np
 
+    start = searcher.least_harmful()
+    if start is None:  # the limits keep to themselves one by one, but not together
+        return []
+    wide = milp.total(searcher.harm, start) * (1 + 1e-9)
     narrow = sum(max(row.values()) for row in searcher.harm.values())
-    wide = sum(min(row.values()) for row in searcher.harm.values())
     if narrow <= wide or narrow <= 0:
         return [max(narrow, 0.0)]
-    start = max(wide, narrow * 1e-5)
-    return [wide, *np.geomspace(start * 1.0001, narrow, FRONT - 1).tolist()]
+    return [wide, *np.geomspace(max(wide * 1.02, narrow * 1e-5), narrow, FRONT - 1).tolist()]

@@ -79,6 +79,10 @@ class Searcher:
         cost = self.costs.tables[self.objective]
         return milp.solve(self.space, cost, [*self.bounds(), Bound(self.harm, budget)], tie_break=self.harm)
 
+    def least_harmful(self) -> dict[str, Form] | None:
+        """The assignment of least sensitivity within the limits: where accuracy fails here, it fails everywhere."""
+        return milp.solve(self.space, self.harm, self.bounds(), tie_break=self.costs.tables[self.objective])
+
     def judge(self, forms: Assignment) -> Candidate:
         """Score an assignment on the integer arithmetic, once; how weights are stored changes no bit."""
         key = self.key(forms)

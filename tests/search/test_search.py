@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -165,3 +166,22 @@ def test_evolution(problem: Problem, store: Store) -> None:
     assert found.judged[0] <= 11
     with pytest.raises(UsageError, match="unknown solver"):
         find_policy(problem, Limits(), store=store, solver="guess")
+
+
+def test_the_least_harmful_within_a_tight_limit_is_tried(problem: Problem, store: Store) -> None:
+    everything = find_policy(problem, Limits(), objective="bitops", store=store, widths=(8, 4))
+    narrow = everything.costs.tables["weights"]
+    least = everything.costs.fixed["weights"] + sum(min(row.values()) for row in narrow.values())
+    wide = everything.uniform.predicted["weights"]
+    limit = least + 0.4 * (wide - least)
+    found = find_policy(problem, Limits(weights=limit), objective="bitops", store=store, widths=(8, 4))
+    assert found.best.predicted["weights"] <= limit
+    tried = min(candidate.harm for candidate in found.seen if candidate.predicted["weights"] <= limit)
+    layers = [[(narrow[x.name][f], found.sensitivity[x.name][f]) for f in x.forms] for x in found.space.layers]
+    fixed = everything.costs.fixed["weights"]
+    within = (
+        sum(harm for _, harm in choice)
+        for choice in itertools.product(*layers)
+        if fixed + sum(size for size, _ in choice) <= limit
+    )
+    assert tried == pytest.approx(min(within), rel=1e-6)
