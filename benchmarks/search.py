@@ -44,11 +44,11 @@ def level_policies(space: Space, count: int, seed: int) -> list[dict[str, Form]]
     return found
 
 
-def rank(problem: Problem, count: int, seed: int) -> None:
+def rank(problem: Problem, widths: tuple[int, ...], count: int, seed: int) -> None:
     """Predicted against measured latency."""
     from scipy.stats import spearmanr
 
-    space, store = find_space(problem.prepared.plan), Store()
+    space, store = find_space(problem.prepared.plan, widths), Store()
     with KernelBuilder() as builder, tempfile.TemporaryDirectory() as folder:
         costs: Costs = measure(problem, space, store, builder)
         policies = level_policies(space, count, seed)
@@ -93,13 +93,18 @@ def main() -> None:
     parser.add_argument("--eval", type=Path)
     parser.add_argument("--target", default="x86-avx2")
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--calib-samples", type=int)
+    parser.add_argument("--widths", default="8,7,6,5,4,3,2", help="of rank")
     parser.add_argument("--policies", type=int, default=30)
     parser.add_argument("--evaluations", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
-    problem = load_problem(given.model, given.data, given.target, evaluation=given.eval, samples=given.samples)
+    problem = load_problem(
+        given.model, given.data, given.target,
+        evaluation=given.eval, samples=given.samples, calib_samples=given.calib_samples,
+    )  # fmt: skip
     if given.what == "rank":
-        rank(problem, given.policies, seed=0)
+        rank(problem, tuple(map(int, given.widths.split(","))), given.policies, seed=0)
     else:
         fronts(problem, given.evaluations, given.seeds)
 
