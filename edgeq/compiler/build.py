@@ -204,12 +204,11 @@ class KernelBuilder:
         Raises:
             CompileError: code generation failed or killed its process; names the kernel and the target.
         """
-        unique = list(dict.fromkeys(specs))
-        paths = [object_path(spec, target) for spec in unique]
-        missing = [(spec, path) for spec, path in zip(unique, paths, strict=True) if not path.is_file()]
+        unique = {object_path(spec, target): spec for spec in dict.fromkeys(specs)}  # several specs may share one
+        missing = [(spec, path) for path, spec in unique.items() if not path.is_file()]
         if missing:
             self._build_missing(missing, target, progress)
-        return paths
+        return list(unique)
 
     def _build_missing(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from edgeq.compiler.kernels.shared import SharedSpec
     from edgeq.compiler.target import Target
 
 Role = Literal["input", "weight", "output", "scratch"]
@@ -156,7 +157,15 @@ class KernelSpec:
         """Size of the `scratch` operand: memory one running task range needs to itself."""
         return 0
 
+    def shareable(self) -> SharedSpec | None:
+        """The same work on a kernel that also does other layers' (shared.py); None: there is none."""
+        return None
+
+    def identity(self) -> str:
+        """What tells its code from any other kernel's."""
+        return repr(self)
+
     def symbol(self, target: Target) -> str:
-        """Unique C name: what it is, for which instruction set, and a hash of the whole spec."""
-        digest = hashlib.blake2b(f"{KERNEL_VERSION} {self!r}".encode(), digest_size=5).hexdigest()
+        """Unique C name: what it is, for which instruction set, and a hash of its identity."""
+        digest = hashlib.blake2b(f"{KERNEL_VERSION} {self.identity()}".encode(), digest_size=5).hexdigest()
         return f"{self.describe(target)}__{target.isa}_{digest}"

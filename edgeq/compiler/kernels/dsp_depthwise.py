@@ -17,6 +17,7 @@ from edgeq.compiler.kernels.depthwise import DepthwiseSpec
 from edgeq.compiler.kernels.scalar_epilogue import RECORD_WORDS, pack_records
 
 if TYPE_CHECKING:
+    from edgeq.compiler.kernels.shared import SharedSpec
     from edgeq.compiler.target import Target
 
 QUAD = 4  # channels of a word
@@ -86,6 +87,11 @@ class DspDepthwiseSpec(KernelSpec):
             "y": (c.y_dtype, c.y.elements),
         }
         return [(operand.name, *known[operand.name]) for operand in self.operands()]
+
+    def shareable(self) -> SharedSpec | None:
+        from edgeq.compiler.kernels.dsp_depthwise_any import any_size
+
+        return any_size(self)
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.dsp_depthwise_emit import emit

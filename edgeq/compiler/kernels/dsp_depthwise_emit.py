@@ -11,7 +11,9 @@ from edgeq.compiler.kernels.scalar_epilogue import RECORD_WORDS, ScalarEpilogue
 from edgeq.compiler.kernels.tir import Expr, T
 
 if TYPE_CHECKING:
+    from edgeq.compiler.kernels.depthwise import DepthwiseSpec
     from edgeq.compiler.kernels.dsp_depthwise import DspDepthwiseSpec
+    from edgeq.compiler.kernels.dsp_depthwise_any import DspDepthwiseForm
     from edgeq.compiler.target import Target
 
 UNROLLED_TAPS = 9  # larger windows loop over their rows
@@ -26,9 +28,20 @@ def emit(spec: DspDepthwiseSpec, target: Target) -> Any:
     return out[0]
 
 
+def emit_any(form: DspDepthwiseForm, symbol: str, parameters: list[tuple[str, str, int]]) -> Any:
+    """The PrimFunc for all layers of a form."""
+    with tir.kernel(symbol, parameters, words_aligned=True) as (out, t0, t1, buffers):
+        named = dict(zip([name for name, _, _ in parameters], buffers, strict=True))
+        _AnyEmitter(form, named).rows(t0, t1)
+    return out[0]
+
+
 class _Emitter:
     def __init__(self, spec: DspDepthwiseSpec, buffers: dict[str, Expr]) -> None:
-        self.spec, self.conv, self.buffers = spec, spec.conv, buffers
+        self.conv, self.buffers, self.quads = spec.conv, buffers, spec.quads
+        self.window: DepthwiseSpec | DspDepthwiseForm = spec.conv
+        self.x_row, self.x_pixel = spec.conv.x.row_stride, spec.conv.x.pixel_stride
+        self.y_pixel = spec.conv.y.pixel_stride
         residual = self.conv.epilogue.residual
         self.residual = residual.image if residual else None
         self.epilogue = ScalarEpilogue(
@@ -58,16 +71,15 @@ class _Emitter:
                 self._tile(x, y, other, tir.const(full * TILE_PIXELS), rest)
 
     def _tile(self, x: Expr, y: Expr, other: Expr | None, first: Expr, pixels: int) -> None:
-        c = self.conv
-        x = tir.bind(x + first * (c.stride_w * c.x.pixel_stride))
-        y = tir.bind(y + first * c.y.pixel_stride)
+        x = tir.bind(x + first * (self.window.stride_w * self.x_pixel))
+        y = tir.bind(y + first * self.y_pixel)
         beside = tir.bind(other + first * self.residual.pixel_stride) if self.residual and other is not None else None
-        with T.serial(0, self.spec.quads) as quad:
+        with T.serial(0, self.quads) as quad:
             self._quad(tir.bind(quad), x, y, beside, pixels)
 
     def _quad(self, quad: Expr, x: Expr, y: Expr, beside: Expr | None, pixels: int) -> None:
         """Four channels of the tile's pixels."""
-        c, words = self.conv, RECORD_WORDS[self.conv.epilogue.form]
+        c, words = self.window, RECORD_WORDS[self.window.epilogue.form]
         records = [tir.bind(quad * (QUAD * words) + channel * words) for channel in range(QUAD)]
         acc = tir.alloc(pixels * QUAD, "int32")
         for channel, record in enumerate(records):
@@ -77,15 +89,15 @@ class _Emitter:
         origin, weights = tir.bind(x + quad * QUAD), tir.bind(quad * (2 * c.kh * c.kw))
         if c.kh * c.kw <= UNROLLED_TAPS:
             for row in range(c.kh):
-                self._row(acc, origin + row * c.dilation_h * c.x.row_stride, weights + 2 * row * c.kw, pixels)
+                self._row(acc, origin + (row * c.dilation_h) * self.x_row, weights + 2 * row * c.kw, pixels)
         else:
             with T.serial(0, c.kh) as row:
-                at = tir.bind(origin + row * (c.dilation_h * c.x.row_stride))
+                at = tir.bind(origin + row * (c.dilation_h * self.x_row))
                 self._row(acc, at, tir.bind(weights + row * (2 * c.kw)), pixels)
         for channel, record in enumerate(records):
             constants = self.epilogue.constants(record)
             for pixel in range(pixels):
-                index = y + (pixel * c.y.pixel_stride + channel) + quad * QUAD
+                index = y + (pixel * self.y_pixel + channel) + quad * QUAD
                 at = None
                 if beside is not None and self.residual is not None:
                     at = beside + (pixel * self.residual.pixel_stride + channel) + quad * QUAD
@@ -94,13 +106,13 @@ class _Emitter:
 
     def _row(self, acc: Expr, origin: Expr, weights: Expr, pixels: int) -> None:
         """One row of the window: every column is widened once for all pixels it belongs to."""
-        c = self.conv
+        c = self.window
         columns: dict[int, list[tuple[int, int]]] = {}
         for pixel in range(pixels):
             for tap in range(c.kw):
                 columns.setdefault(pixel * c.stride_w + tap * c.dilation_w, []).append((pixel, tap))
         for column in sorted(columns):
-            index = origin + column * c.x.pixel_stride
+            index = origin + column * self.x_pixel
             word = tir.bind(tir.reinterpret("int32", tir.vload(self.buffers["x"], index, QUAD)))
             pairs = [tir.bind(dsp.even_bytes(word)), tir.bind(dsp.odd_bytes(word))]
             for pixel, tap in columns[column]:
@@ -109,3 +121,24 @@ class _Emitter:
                     upper, at = bool(place % 2), pixel * QUAD + channel
                     total = dsp.multiply(pairs[place // 2], upper, factor, upper, tir.load(acc, at))
                     tir.store(acc, at, tir.bind(total))
+
+
+class _AnyEmitter(_Emitter):
+    """Strides and counts are read from the operand `sizes`, in the order of dsp_depthwise_any.any_size."""
+
+    def __init__(self, form: DspDepthwiseForm, buffers: dict[str, Expr]) -> None:
+        self.window, self.buffers, self.residual = form, buffers, None
+        sizes = [tir.bind(tir.load(buffers["sizes"], k)) for k in range(9 if form.epilogue.form == "narrow" else 7)]
+        self.x_row, self.x_pixel, self.y_row, self.y_pixel, self.tiles, self.last, self.quads, *scaling = sizes
+        known = (scaling[0], scaling[1]) if scaling else None
+        self.epilogue = ScalarEpilogue(
+            form.epilogue, dsp.saturate, buffers["params"], buffers.get("table"), scaling=known
+        )
+
+    def rows(self, t0: Expr, t1: Expr) -> None:
+        """One task is a row of pixels; its last tile may lie over its neighbour: the same values once more."""
+        with loops.span(t0, t1) as task:
+            x, y = tir.bind(task * (self.window.stride_h * self.x_row)), tir.bind(task * self.y_row)
+            with T.serial(0, self.tiles) as index:
+                first = tir.bind(tir.tirx.min(index * TILE_PIXELS, self.last))
+                self._tile(x, y, None, first, TILE_PIXELS)

@@ -23,6 +23,7 @@ from edgeq.compiler.kernels.scalar_epilogue import pack_records
 from edgeq.compiler.kernels.tiled_conv import SUMS, TiledConvSpec
 
 if TYPE_CHECKING:
+    from edgeq.compiler.kernels.shared import SharedSpec
     from edgeq.compiler.target import Target
 
 ACCUMULATOR_BITS = 24  # of odd channels
@@ -78,6 +79,11 @@ class PairedConvSpec(TiledConvSpec):
         even, odd = padded[0::2], padded[1::2]
         words = ((odd << LANE_BITS) + even).astype("<i2").reshape(-1, self.block // 2, self.depth // 2, 2)
         return np.ascontiguousarray(words.transpose(0, 2, 1, 3)).reshape(-1).view(np.int8)
+
+    def shareable(self) -> SharedSpec | None:
+        from edgeq.compiler.kernels.paired_conv_any import any_size
+
+        return any_size(self)
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.paired_conv_emit import emit

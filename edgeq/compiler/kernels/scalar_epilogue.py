@@ -58,12 +58,19 @@ def pack_records(
     return np.stack(columns, axis=1).astype(np.int32)
 
 
+def scaling_constants(epilogue: Epilogue) -> tuple[int, int]:
+    """Of `narrow`: what is added to the product (rounding of both shifts, zero point), and how far it is shifted."""
+    q = epilogue.post_shift
+    return (1 << 14) + ((((1 << q) >> 1) + (epilogue.zero_point << q)) << 15), 15 + q
+
+
 class ScalarEpilogue:
     """Emits the way from one finished accumulator to one stored value.
 
     Args:
         saturate: saturate(value, bits) clamps an s32 to a signed width in one instruction.
         params, table, residual: flat operands.
+        scaling: what `scaling_constants` gives, where it isn't known before run time.
     """
 
     def __init__(
@@ -73,8 +80,10 @@ class ScalarEpilogue:
         params: Expr,
         table: Expr | None = None,
         residual: Expr | None = None,
+        scaling: tuple[Expr, Expr] | None = None,
     ) -> None:
         self.epilogue, self.saturate = epilogue, saturate
+        self.scaling = scaling or scaling_constants(epilogue)
         self.params, self.table, self.residual = params, table, residual
 
     def constants(self, record: Expr) -> list[Expr]:
@@ -109,8 +118,8 @@ class ScalarEpilogue:
         """
         e, op = self.epilogue, tir.tirx.op
         a = self.saturate(op.shift_right(acc, shift), 16)
-        constant = (1 << 14) + ((((1 << e.post_shift) >> 1) + (e.zero_point << e.post_shift)) << 15)
-        scaled = op.shift_right(a * multiplier + tir.const(constant), tir.const(15 + e.post_shift))
+        constant, right = (tir.i32(number) for number in self.scaling)
+        scaled = op.shift_right(a * multiplier + constant, right)
         return self._clamp(scaled, e.low, e.high)
 
     def _single(self, acc: Expr, multiplier: Expr, shift: Expr, low: Expr, high: Expr) -> Expr:

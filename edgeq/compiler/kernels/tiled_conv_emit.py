@@ -44,7 +44,7 @@ class TiledEmitter:
     spec: TiledConvSpec
 
     def __init__(self, spec: TiledConvSpec, buffers: dict[str, Expr]) -> None:
-        self.spec, self.buffers = spec, buffers
+        self.spec, self.buffers, self.tile, self.block = spec, buffers, spec.tile, spec.block
         self.x, self.y, self.residual = spec.images
         self.epilogue = ScalarEpilogue(
             spec.conv.epilogue, dsp.saturate, buffers["params"], buffers.get("table"), buffers.get("residual")
@@ -147,8 +147,8 @@ class TiledEmitter:
 
     def _block(self, block: Expr, pixels: list[Place]) -> None:
         """One block of channels of every pixel."""
-        spec, buffers, sums = self.spec, self.buffers, self.buffers["scratch"]
-        words, size = RECORD_WORDS[spec.conv.epilogue.form], spec.block
+        buffers, sums = self.buffers, self.buffers["scratch"]
+        words, size = RECORD_WORDS[self.epilogue.epilogue.form], self.block
         records = [tir.bind(block * (size * words) + channel * words) for channel in range(size)]
         for channel, record in enumerate(records):
             tir.store(sums, channel, tir.load(buffers["params"], record))
@@ -158,7 +158,7 @@ class TiledEmitter:
             constants = self.epilogue.constants(record)
             with self._present(first + channel, channel):
                 for number, pixel in enumerate(pixels):
-                    total = tir.bind(tir.load(sums, channel * spec.tile + number))
+                    total = tir.bind(tir.load(sums, channel * self.tile + number))
                     at = None if pixel.residual is None else pixel.residual + first + channel
                     value = self.epilogue.finish(total, constants, at, self.fraction(channel))
                     tir.store(buffers["y"], pixel.y + first + channel, value)

@@ -16,6 +16,7 @@ from edgeq.compiler.lower.place import place
 from edgeq.compiler.lower.select import HANDLERS
 from edgeq.compiler.program import Buffer, Program, Tensor, View, row_major
 from edgeq.compiler.schedule import Schedule
+from edgeq.compiler.sharing import share_kernels
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer.graph import SCALE, IntegerGraph, Quant
@@ -57,6 +58,7 @@ def lower(
         _export(ctx, graph, value)
     if target.bare_metal:
         share_residuals(ctx.program)
+        share_kernels(ctx.program, target)
     return ctx.program
 
 
