@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.artifact.elf import code_size
 from edgeq.artifact.format import ArchInfo, Golden, ModelImage, StepInfo, TensorInfo
 from edgeq.artifact.tools import object_compiler, run_tool
 from edgeq.cache import cached_file, content_key
@@ -130,7 +131,8 @@ def compile_graph(
     offsets = pool.add(program.constants)
     if not (target.bare_metal or target.webassembly):
         objects.append(_build_entry(entry_source(program, plan, offsets, target, options.entry), target))
-    layers = [_layer(step, program, target) for step in program.steps]
+    sizes = kernel_sizes(objects)
+    layers = [_layer(step, program, target, sizes) for step in program.steps]
     image = ModelImage(
         steps=[
             StepInfo(x["name"], "+".join(x["ops"]), x["tasks"], x["macs"], x["bytes"], step.grain)
@@ -141,7 +143,7 @@ def compile_graph(
         arena_size=max(plan.size + program.end_slack, program.alignment),
         weights=pool.blob(),
         max_threads=options.max_threads,
-        manifest=_manifest(target, plan, layers, options),
+        manifest=_manifest(target, program, plan, layers, options),
         golden=list(options.golden) or _golden(graph, program, options),
         entry=options.entry,
     )
@@ -174,7 +176,28 @@ def _build_entry(source: str, target: Target) -> Path:
     return cached_file("entries", "entry.o", content_key([source, *command[1:], *ENTRY_FLAGS]), build)
 
 
-def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:
+def memory_map(program: Program, plan: Plan) -> list[list[Any]]:
+    """Where every buffer lies and when: [name, role, offset, size, first step, last step]; −1: before the first."""
+    last = len(program.steps)
+    return [
+        [
+            program.buffers[life.index].name,
+            program.buffers[life.index].role,
+            plan.offsets[life.index],
+            life.size,
+            life.first,
+            min(life.last, last),
+        ]
+        for life in plan.lifetimes
+    ]
+
+
+def kernel_sizes(objects: Sequence[Path]) -> dict[str, int]:
+    """Kernel → bytes of machine code and its constants; objects are named after kernels and a digest."""
+    return {path.stem.rpartition("_")[0]: code_size(path.read_bytes()) for path in objects}
+
+
+def _layer(step: Step, program: Program, target: Target, sizes: Mapping[str, int]) -> dict[str, Any]:
     touched = {b for b in (*step.reads, *step.writes) if program.buffers[b].role != "scratch"}
     constants = {a.buffer for a in step.arguments if a.region == "weights"}
     weights = sum(program.constants[i].nbytes for i in constants)
@@ -182,6 +205,7 @@ def _layer(step: Step, program: Program, target: Target) -> dict[str, Any]:
         "name": step.name,
         "ops": list(step.ops),
         "kernel": step.spec.symbol(target),
+        "code": sizes.get(step.spec.symbol(target), 0),
         "tasks": step.spec.tasks(),
         "macs": step.macs,
         "weights": weights,
@@ -229,7 +253,9 @@ def random_inputs(program: Program, seed: int = GOLDEN_SEED) -> dict[str, np.nda
     return result
 
 
-def _manifest(target: Target, plan: Plan, layers: list[dict[str, Any]], options: CompileOptions) -> dict[str, Any]:
+def _manifest(
+    target: Target, program: Program, plan: Plan, layers: list[dict[str, Any]], options: CompileOptions
+) -> dict[str, Any]:
     from edgeq import __version__
 
     return {
@@ -241,5 +267,6 @@ def _manifest(target: Target, plan: Plan, layers: list[dict[str, Any]], options:
         "macs": sum(layer["macs"] for layer in layers),
         "schedule": schedule.digest() if (schedule := options.schedule_for(target)) else None,
         "layers": layers,
+        "memory": memory_map(program, plan),
         **options.manifest,
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from edgeq.errors import EdgeqError, RunError, ToolError
 from edgeq.report.results import Entry, Place, Step
@@ -112,38 +113,34 @@ def _shape_of(graph: Any, name: str) -> tuple[int, ...]:
 
 def describe_steps(compiled: Compiled) -> list[Step]:
     """The kernel calls with the code size of their kernels."""
-    from edgeq.artifact.elf import code_size
+    return [_step(layer, "+".join(layer["ops"]), layer["name"], layer["macs"]) for layer in compiled.layers]
 
-    # The last object is the entry function; the others are named after their kernels and a digest.
-    sizes = {path.stem.rpartition("_")[0]: code_size(path.read_bytes()) for path in compiled.objects[:-1]}
-    return [
-        Step(
-            name=layer["name"],
-            op="+".join(layer["ops"]),
-            kernel=layer["kernel"],
-            macs=layer["macs"],
-            weight_bytes=layer["weights"],
-            code_bytes=sizes.get(layer["kernel"], 0),
-        )
-        for layer in compiled.layers
-    ]
+
+def _step(layer: Mapping[str, Any], op: str, name: str, macs: int) -> Step:
+    return Step(
+        name=name,
+        op=op,
+        macs=macs,
+        kernel=layer.get("kernel", ""),
+        weight_bytes=layer.get("weights", 0),
+        code_bytes=layer.get("code", 0),
+    )
 
 
 def describe_memory(compiled: Compiled) -> list[Place]:
     """Where every buffer lies and when it is alive."""
-    last = len(compiled.program.steps)
-    buffers = compiled.program.buffers
-    return [
-        Place(
-            name=buffers[life.index].name,
-            role=buffers[life.index].role,
-            offset=compiled.plan.offsets[life.index],
-            size=life.size,
-            first=life.first,
-            last=min(life.last, last),
-        )
-        for life in compiled.plan.lifetimes
-    ]
+    from edgeq.compiler.pipeline import memory_map
+
+    return read_memory(memory_map(compiled.program, compiled.plan))
+
+
+def read_memory(rows: Any) -> list[Place]:
+    """Places from a manifest's `memory`; empty where it has none or they are in another form."""
+    names = ("name", "role", "offset", "size", "first", "last")
+    try:
+        return [Place.model_validate(dict(zip(names, row, strict=True))) for row in rows]
+    except (ValidationError, ValueError, TypeError):
+        return []
 
 
 def _run(
@@ -216,28 +213,21 @@ def entry_of_file(path: str | Path, *, instructions: bool, repeats: int) -> Entr
     from edgeq.artifact.read import read
 
     found = read(path)
-    layers: Sequence[dict[str, Any]] = found.image.manifest.get("layers", ())
-    known = len(layers) == len(found.image.steps)
-    steps = [
-        Step(
-            name=step.name,
-            op=step.kind,
-            macs=step.macs,
-            kernel=layers[i].get("kernel", "") if known else "",
-            weight_bytes=layers[i].get("weights", 0) if known else 0,
-        )
-        for i, step in enumerate(found.image.steps)
-    ]
+    manifest = found.image.manifest
+    layers: Sequence[dict[str, Any]] = manifest.get("layers", ())
+    known = layers if len(layers) == len(found.image.steps) else [{}] * len(found.image.steps)
+    steps = [_step(row, step.kind, step.name, step.macs) for step, row in zip(found.image.steps, known, strict=True)]
     entry = Entry(
         model=Path(path).name,
         policy="default",
-        target=str(found.image.manifest.get("target", found.target.arch)),
+        target=str(manifest.get("target", found.target.arch)),
         arena=found.sizes.arena,
         weights=found.sizes.weights,
         code=found.sizes.code,
         file=found.sizes.file,
         digest=found.digest[:16],
         steps=steps,
+        memory=read_memory(manifest.get("memory", ())),
     )
     _verify_file(entry, Path(path), repeats)
     if instructions:

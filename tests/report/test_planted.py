@@ -80,7 +80,8 @@ def test_accuracy_dropped_by_half_a_point(baseline: Results, tmp_path: Path, dig
 
 
 def test_arena_enlarged(baseline: Results, tmp_path: Path, digits: Path) -> None:
-    suite = digits_suite(tmp_path, digits, more="measure: {max_threads: 8}\n")
+    (tmp_path / "policy.yaml").write_text("defaults: {activation: s16}")
+    suite = digits_suite(tmp_path, digits, more="policies: {default: policy.yaml}\nlimits: {bits: any}\n")
     after = run_suite(suite, tmp_path).results
     verdict = assert_found(suite, after, baseline, "arena", "arena (RAM)", "buffer changed", target=TARGET)
     finding = next(f for f in verdict.of("fail") if f.check == "arena")

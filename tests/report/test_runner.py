@@ -170,7 +170,8 @@ def test_report_of_one_and_of_two(measured: Run, tmp_path: Path, digits: Path) -
     outcome = edgeq("report", "--compare", old, new, "-o", page, "--repeat", 3, "--json")
     assert outcome.code == 0, outcome.err
     changed = {f["check"]: f for f in outcome.json["verdict"]["findings"] if f["status"] == "fail"}
-    assert "Requantize" in str(changed["code"]["changes"])
+    assert "is new: 0 →" in str(changed["code"]["changes"])
+    assert "Requantize" in str([finding["changes"] for finding in changed.values()])
     assert "allowed" not in page.read_text()
     outcome = edgeq("report", "--compare", old, new, "-o", page, "--repeat", 0, "--no-instructions")
     assert "worse" in outcome.out
