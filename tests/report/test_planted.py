@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeq.compiler.kernels.winograd import WinogradSpec
 from edgeq.evaluate import instructions
 from edgeq.report.judge import judge
 from edgeq.report.results import Results
@@ -79,14 +80,17 @@ def test_accuracy_dropped_by_half_a_point(baseline: Results, tmp_path: Path, dig
     assert any("loses most against the float model" in change.what for change in finding.changes)
 
 
-def test_arena_enlarged(baseline: Results, tmp_path: Path, digits: Path) -> None:
-    (tmp_path / "policy.yaml").write_text("defaults: {activation: s16}")
-    suite = digits_suite(tmp_path, digits, more="policies: {default: policy.yaml}\nlimits: {bits: any}\n")
-    after = run_suite(suite, tmp_path).results
+def test_arena_enlarged(baseline: Results, tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = WinogradSpec.scratch_bytes
+    monkeypatch.setattr(WinogradSpec, "scratch_bytes", lambda spec, target: real(spec, target) + 65536)
+    suite = digits_suite(tmp_path, digits)
+    after = run_suite(suite, tmp_path, RunOptions(reuse=False)).results
     verdict = assert_found(suite, after, baseline, "arena", "arena (RAM)", "buffer changed", target=TARGET)
     finding = next(f for f in verdict.of("fail") if f.check == "arena")
     steps = {step.name for step in after.entries[0].steps}
     assert any(f"written by {name}" in finding.changes[0].what for name in steps)
+    monkeypatch.undo()
+    run_suite(suite, tmp_path, RunOptions(reuse=False))  # the cache shall not keep what was planted
 
 
 @pytest.mark.emulated
