@@ -1,6 +1,7 @@
 """The quantization of every tensor: from ranges, ties and policy to a type, a scale and a zero point each.
 
-s8   scale = (high − low) / 255, zero point = round(−128 − low / scale); zero is representable exactly
+s8   scale = (high − low) / 255, zero point = round(−128 − low / scale); zero is representable exactly.
+     What probabilities are multiplied with does without −128, so that processors may sum such products in 16 bits
 s16  scale = max(|low|, |high|) / 32767, symmetric, from the observed extremes: 16 bits need no clipping
 """
 
@@ -39,14 +40,14 @@ MASK, COUNT = Quant(S8, 1.0, 0), Quant(S16, 1.0, 0)
 CONCAT_COARSENING = 2.0
 
 
-def quant_s8(low: float, high: float, bits: int = 8) -> Quant:
+def quant_s8(low: float, high: float, bits: int = 8, *, even: bool = False) -> Quant:
     """Asymmetric int8 over [low, high], widened to hold zero; scale 1 where both are zero.
 
-    Fewer bits: integers of [−2^(bits−1), 2^(bits−1) − 1].
+    Fewer bits: integers of [−2^(bits−1), 2^(bits−1) − 1]. Even: without the lowest of them.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    bottom, top = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    ends = (None, None) if bits == 8 else (bottom, top)
+    bottom, top = int(even) - 2 ** (bits - 1), 2 ** (bits - 1) - 1
+    ends = (bottom, top) if bits < 8 or even else (None, None)
     if high - low <= np.finfo(np.float32).tiny * 256:
         return Quant(S8, 1.0, 0, *ends)
     scale = (high - low) / (top - bottom)
@@ -123,6 +124,7 @@ class Plan:
         self._masks = find_masks(topology, self._zero_or_one())
         self._fixed = self._fix_probabilities()
         self._tie_concats()
+        self._weighted = self._find_weighted()
         self._members = self.ties.scales.groups()
         self._decided: dict[str, Quant] = {}
         self.decide(fixed or {})
@@ -164,6 +166,16 @@ class Plan:
     def _is_probability(self, name: str) -> bool:
         group = self.ties.scales.find(name)
         return any(self.ties.scales.find(fixed) == group for fixed in self._fixed)
+
+    def _find_weighted(self) -> frozenset[str]:
+        """Scale groups that are multiplied with probabilities: the values of attention."""
+        products = (layer for layer in self.topology.layers if layer.op == "MatMul")
+        sides = ([name_of(value) for value in layer.node.inputs[:2] if value is not None] for layer in products)
+        return frozenset(
+            self.ties.scales.find(right)
+            for left, right in (names for names in sides if all(name in self.ties.scales for name in names))
+            if self._is_probability(left)
+        )
 
     def _only_leads_to(self, source: str, target: str) -> bool:
         """Whether nothing but movement and the layer that makes `target` reads the values tied to `source`."""
@@ -310,7 +322,7 @@ class Plan:
             return TensorPlan(quant_s16(low, high), low, high, self._wide[type_group])
         picture = self._is_picture(name)
         bits = self.activation_bits(name)
-        quant = quant_picture(low, high) if picture and bits == 8 else quant_s8(low, high, bits)
+        quant = quant_picture(low, high) if picture and bits == 8 else self._s8(scale_group, low, high, bits)
         return TensorPlan(quant, low, high, "default" if bits == 8 else "policy")
 
     def _decided_elsewhere(self, name: str) -> tuple[Quant, str] | None:
@@ -366,8 +378,11 @@ class Plan:
             return tensor.quant
         if self._is_probability(name):
             return PROBABILITY_S8
-        low, high = self._ranges[self.ties.scales.find(name)]
-        return quant_s8(low, high, self.activation_bits(name))
+        group = self.ties.scales.find(name)
+        return self._s8(group, *self._ranges[group], self.activation_bits(name))
+
+    def _s8(self, scale_group: str, low: float, high: float, bits: int) -> Quant:
+        return quant_s8(low, high, bits, even=scale_group in self._weighted)
 
 
 def _given_quant(name: str, given: Given) -> Quant:

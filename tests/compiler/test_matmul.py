@@ -13,6 +13,7 @@ from edgeq.compiler.kernels.matmul import MatMulSpec
 from edgeq.compiler.kernels.nest import dense_strides
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
+from edgeq.integer.ops.probabilities import mass
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import NATIVE, constants_for, epilogues, extent, noise, strided, strides_for
 
@@ -73,6 +74,28 @@ def test_logits_stay_wide() -> None:
     shape, k = (2, 3, 5, 6), 4
     strides = (dense_strides((2, 3, 5, k)), (0, 24, 6, 1), dense_strides(shape))
     check(shape, k, strides, ("s8", "s8"), (0, 5), Epilogue("none", "s32", 0, -(2**31), 2**31 - 1), False, "x86-vnni")
+
+
+@pytest.mark.parametrize("name", ["x86-avx2", "x86-sse4"])
+@pytest.mark.parametrize(("extent", "bounded"), [(127, True), (128, False)])
+def test_probabilities_bound_sums_in_16_bits(name: str, extent: int, bounded: bool) -> None:
+    """As many bytes of P and as large ones of V as there can be, and windows that end inside the row."""
+    target, m, k, n = load_target(name), 7, 21, 32
+    epilogue = Epilogue("none", "s32", 0, -(2**31), 2**31 - 1)
+    strides = ((m * k, k, 1), (k * n, n, 1), (m * n, n, 1))
+    known = {"probability_bits": 8, "b_extent": extent}
+    spec = MatMulSpec.of((1, m, n), k, *strides, "u8", "u8", 0, 118, epilogue, **known)
+    depth = spec.plan(target).product.depth
+    assert bool(depth) == bounded
+    a, b = np.zeros((m, k), np.uint8), np.full((k, n), 255, np.uint8)
+    b[:, ::2] = 128 - extent
+    a[0, [0, 1, 4, 5]] = a[1, [8, 9, 12, 13]] = a[2, [2, 3, 6, 7]] = 65, 65, 64, 64
+    a[3] = 12
+    a[4, 2:4], a[5, 6:8], a[6, 20] = (129, 128), (255, 1), 255
+    wanted = a.astype(np.int32) @ (b.astype(np.int32) - 118)
+    given = {"a": a.ravel(), "b": b.ravel(), "y": np.zeros(m * n, np.int32)}
+    np.testing.assert_array_equal(run_kernel(spec, target, given, {}, ())["y"].reshape(m, n), wanted)
+    assert all(mass(8, 2 * d) * extent <= 2**15 - 1 for d in range(1, depth + 1))
 
 
 def draw(data: st.DataObject) -> tuple:

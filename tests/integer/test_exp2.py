@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from edgeq.errors import CompileError
 from edgeq.integer.exp2 import MAX_LENGTH, power_of_two, softmax_constants, softmax_rows
+from edgeq.integer.ops.probabilities import mass
+from edgeq.integer.shift_exp import shiftmax_constants, shiftmax_rows
 
 
 def test_power_of_two_is_exact_at_whole_octaves_and_close_between() -> None:
@@ -54,6 +56,23 @@ def test_rows_stay_between_zero_and_one(length: int, scale: float, seed: int, ou
     rows = softmax_rows(q, softmax_constants(scale, length, out_bits))
     assert rows.min() >= 0
     assert rows.max() <= 2**out_bits
+
+
+@given(st.integers(1, 300), st.floats(1e-3, 10.0), st.integers(0, 99), st.sampled_from([8, 15]), st.integers(0, 40))
+def test_no_part_of_a_row_passes_its_mass(length: int, scale: float, seed: int, out_bits: int, step: int) -> None:
+    """Few distinct logits make rows of equal probabilities, which round the same way."""
+    x = np.random.default_rng(seed).integers(-step, step + 1, (20, length))
+    for rows in (
+        softmax_rows(x, softmax_constants(scale, length, out_bits)),
+        shiftmax_rows(x, shiftmax_constants(scale, length, out_bits)),
+    ):
+        most = np.cumsum(-np.sort(-rows, axis=-1), axis=-1).max(axis=0)
+        assert all(found <= mass(out_bits, n) for n, found in enumerate(most.tolist(), 1))
+
+
+def test_masses_that_kernels_count_on() -> None:
+    assert [mass(8, n) for n in (1, 2, 4, 6)] == [256, 257, 258, 259]
+    assert 127 * mass(8, 4) == 2**15 - 2
 
 
 def test_a_row_of_one_is_certain() -> None:

@@ -183,3 +183,15 @@ def test_activation_bits_limit_the_integers_but_not_those_of_the_ends(tmp_path: 
     assert not set(plan.candidates()) & {
         str(v.name) for v in topology.values() if plan.activation_bits(str(v.name)) < 8
     }
+
+
+def test_what_probabilities_are_multiplied_with_leaves_out_the_lowest_integer() -> None:
+    """Every end of the range is still in reach, and zero exact."""
+    for low, high in ((-1.0, 3.0), (0.0, 2.0), (-5.0, 0.0), (-2.0, 2.0)):
+        quant = quant_s8(low, high, even=True)
+        assert quant.limits == (-127, 127)
+        ends = (np.array(quant.limits) - quant.zero_point) * quant.scale
+        assert ends[0] <= low + quant.scale / 2
+        assert ends[1] >= high - quant.scale / 2
+    assert quant_s8(-1.0, 1.0, 4, even=True).limits == (-7, 7)
+    assert quant_s8(0.0, 0.0, even=True).limits == (-127, 127)

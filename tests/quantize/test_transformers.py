@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from edgeq.compiler.kernels.matmul import MatMulSpec
+from edgeq.compiler.lower.lower import lower
+from edgeq.compiler.target import load_target
 from edgeq.errors import UnsupportedOpError
 from edgeq.frontend import FloatGraph
 from edgeq.integer import oracle, reference
@@ -164,6 +167,17 @@ def test_shiftmax_keeps_16_bits_up_to_the_product(tmp_path: Path) -> None:
     product = [step for step in result.graph.steps() if step.node.op_type == "MatMul"][1]
     assert product.call.type(0).dtype == np.int16
     assert {layer.nonlinear for layer in result.report.layers if "Softmax" in layer.op} == {"shiftmax"}
+
+
+def test_values_of_attention_leave_out_the_lowest_integer(tmp_path: Path) -> None:
+    """Their products with probabilities then stay in 16 bits for two steps."""
+    result = quantize(bert(tmp_path), sentences(), FAST)
+    product = [step.node for step in result.graph.steps() if step.node.op_type == "MatMul"][1]
+    assert result.graph.quant(product.inputs[1]).limits == (-127, 127)
+    assert result.graph.quant(product.inputs[0]).limits == (-128, 127)
+    kernels = [step.spec for step in lower(result.graph, load_target("x86-avx2")).steps]
+    logits, mixed = [spec for spec in kernels if isinstance(spec, MatMulSpec)]
+    assert (logits.probability_bits, mixed.probability_bits, mixed.b_extent) == (0, 8, 127)
 
 
 def test_padding_has_no_say_in_the_ranges(tmp_path: Path) -> None:

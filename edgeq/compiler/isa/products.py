@@ -110,6 +110,11 @@ class Product:
         """The first of `depths` that is safe for weights int8 [columns, runs, groups, group], 0: none."""
         raise NotImplementedError
 
+    def depth_of_mass(self, mass: Callable[[int], int], largest: int) -> int:
+        """As `safe_depth`, for computed weights of magnitude `largest` or less and activations from 0 on of which any
+        n add up to mass(n) or less; 0: none."""
+        return 0
+
     def with_depth(self: _Self, depth: int) -> _Self:
         """The same product summing this many groups in 16 bits."""
         return replace(self, depth=depth) if self.bounded else self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +115,12 @@ class BytePairs(Product):
 
     def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
         return narrow.safe_depth(weights.reshape(*weights.shape[:-1], 2, 2), 0, 255, depths)
+
+    def depth_of_mass(self, mass: Callable[[int], int], largest: int) -> int:
+        if self.x_dtype != "u8":
+            return 0
+        # A lane sums two of a group's four; what its other products add up to has the same bound with either sign.
+        return next((d for d in narrow.DEPTHS if mass(2 * d) * largest <= narrow.LIMITS[1]), 0)
 
     def fits(self, rows: int, vectors: int) -> bool:
         # 16-bit sums, weights, one row's activations, a product. In a short window the accumulators stay beside them;

@@ -9,13 +9,16 @@ Two ways through the same loops:
   too);
 - *bytes*: products of bytes read a and b with the top bit as the instruction wants it, which moves their zero points to
   za' and zb'. Then Σ (a − za)(b − zb) = Σ a'b' − za'·Σ_k b' − zb'·Σ_k a' + K·za'·zb': a term by column, one by row.
+
+Where a is a softmax's output, any few of a row add up to little more than one, whatever b is: products that sum in 16
+bits for a while are exact then (`probabilities.mass`), if b doesn't use −128.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +28,7 @@ from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE, DType, Epilogue,
 from edgeq.compiler.kernels.epilogue import ChannelLayout, pack_parameters, parameter_words
 from edgeq.compiler.kernels.nest import Nest
 from edgeq.errors import CompileError
+from edgeq.integer.ops.probabilities import mass
 
 if TYPE_CHECKING:
     from edgeq.compiler.isa.products import Product
@@ -82,6 +86,8 @@ class MatMulSpec(KernelSpec):
         m, k, n: extents; a_m, b_k, b_n, y_m: strides. a's k and y's n are contiguous, and one of b's two axes is.
         a_dtype: s8, u8 or s16 as stored; b_dtype: s8 or u8. Zero points in stored units, s16 has none.
         epilogue: no residual; its multipliers are one for all, or by output column.
+        probability_bits: a's rows are probabilities in Q(probability_bits), zero point taken off; 0: not known to be.
+        b_extent: largest magnitude of b as s8.
     """
 
     family: ClassVar[str] = "matmul"
@@ -101,6 +107,8 @@ class MatMulSpec(KernelSpec):
     a_zero_point: int
     b_zero_point: int
     epilogue: Epilogue
+    probability_bits: int = 0
+    b_extent: int = 128
 
     def __post_init__(self) -> None:
         narrow = ("s8", "u8")
@@ -126,12 +134,16 @@ class MatMulSpec(KernelSpec):
         a_zero_point: int,
         b_zero_point: int,
         epilogue: Epilogue,
+        *,
+        probability_bits: int = 0,
+        b_extent: int = 128,
     ) -> MatMulSpec:
         """The spec for an output of `shape` [..., m, n].
 
         Args:
             a_strides: of a seen as [..., m, k]; b_strides: of b as [..., k, n]; y_strides: of y. All of y's rank, batch
                 strides 0 where an input is broadcast.
+            probability_bits, b_extent: see the class.
 
         Raises:
             CompileError: a's k or y's n isn't contiguous, or neither of b's axes is.
@@ -145,6 +157,7 @@ class MatMulSpec(KernelSpec):
             batch=nest.shape, a_batch=a, b_batch=b, y_batch=y, m=shape[-2], k=k, n=shape[-1],
             a_m=a_m, b_k=b_k, b_n=b_n, y_m=y_m, a_dtype=a_dtype, b_dtype=b_dtype,
             a_zero_point=a_zero_point, b_zero_point=b_zero_point, epilogue=epilogue,
+            probability_bits=probability_bits, b_extent=b_extent,
         )  # fmt: skip
 
     @property
@@ -277,7 +290,11 @@ def _plan_for(spec: MatMulSpec, product: Product) -> tuple[float, MatMulPlan]:
 
 @lru_cache(maxsize=4096)
 def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
-    # A computed side may hold every byte, so products that need a bound on their weights are out.
+    # A computed side may hold every byte, so products that need a bound on their weights are out, unless a has one.
     whole = [p for p in target.inner.PRODUCTS[spec.a_dtype] if not p.bounded]
+    if spec.probability_bits and spec.a_dtype == "u8" and spec.a_zero_point == 0:
+        bounded = [p for p in target.inner.PRODUCTS["u8"] if p.bounded and not p.flips]
+        depths = [p.depth_of_mass(partial(mass, spec.probability_bits), spec.b_extent) for p in bounded]
+        whole += [p.with_depth(depth) for p, depth in zip(bounded, depths, strict=True) if depth]
     products = [p for p in whole if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
     return min((_plan_for(spec, product) for product in products), key=lambda choice: choice[0])[1]

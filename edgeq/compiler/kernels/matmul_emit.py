@@ -190,23 +190,25 @@ class _MatMul:
     def _row_term(self, source: Expr) -> Expr:
         """−zb' · Σ of a row of a', s32."""
         spec, width = self.spec, self.target.vector_bytes
-        total = tir.alloc(1, "int32")
         flipped = 0
         if self.product.flips:
             flipped = 128 if spec.a_dtype == "s8" else -128
-        tir.store(total, 0, tir.const(flipped * spec.k))
+        total = tir.const(flipped * spec.k)
         full, rest = divmod(spec.k, width)
         if full:
+            lane_sums = tir.alloc(1, f"int32x{width}")
+            tir.store(lane_sums, 0, tir.broadcast(tir.const(0), width))
             with T.serial(0, full) as v:
                 value = tir.cast(f"int32x{width}", tir.vload(self.buffers["a"], source + v * width, width))
-                tir.store(total, 0, tir.load(total, 0) + _lane_sum(value, width))
+                tir.store(lane_sums, 0, tir.load(lane_sums, 0) + value)
+            total = total + _lane_sum(tir.load(lane_sums, 0), width)
         if rest:
             lanes = 1 << max(rest - 1, 1).bit_length()
             value = tir.cast(f"int32x{lanes}", tir.vload(self.buffers["a"], source + full * width, lanes))
             inside = tir.tirx.Ramp(tir.const(0), tir.const(1), lanes) < tir.broadcast(tir.const(rest), lanes)
             value = tir.tirx.Select(inside, value, tir.broadcast(tir.const(0), lanes))
-            tir.store(total, 0, tir.load(total, 0) + _lane_sum(value, lanes))
-        return tir.bind(tir.load(total, 0) * tir.const(-self.plan.b_offset))
+            total = total + _lane_sum(value, lanes)
+        return tir.bind(total * tir.const(-self.plan.b_offset))
 
 
 def _lane_sum(value: Expr, lanes: int) -> Expr:

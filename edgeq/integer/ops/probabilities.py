@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ def sum_interval(call: Call) -> list[Interval]:
     length = call.type(0).shape[a["axis"]]
     require(Interval.of(0, length << a["sum_bits"]), call.where, "the sum of powers", 0, 2**30)
     return [Interval.of(0, 1 << a["out_bits"]).map(lambda p: np.clip(p + a["zero_point"], a["low"], a["high"]))]
+
+
+def mass(out_bits: int, elements: int) -> int:
+    """The most that `elements` probabilities of one row can add up to, in Q(out_bits), zero point taken off.
+
+    With the names of exp2.py: v <= e·2^(15−sum_bits) + 1/2 and m >= S·2^−z·(1 − 2^−16), so that
+    y <= (2^out_bits·e/S + 2^(sum_bits+out_bits−16)/S) / (1 − 2^−16) + 1/2. A row's largest e is 2^(sum_bits−1) or more
+    (exp2: 2^sum_bits), so S is too; the e of some elements add up to S or less.
+    """
+    ideal = Fraction(2) ** out_bits + elements * Fraction(2) ** (out_bits - 15)
+    return int(ideal / (1 - Fraction(1, 2**16)) + Fraction(elements, 2))
 
 
 def body_distance(b: Body, x: str, mask: str | None, axis: str) -> str:

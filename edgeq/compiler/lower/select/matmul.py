@@ -11,7 +11,10 @@ from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
 from edgeq.compiler.lower.select.attributes import integer, ints, rows_image, stored_epilogue
 from edgeq.compiler.lower.select.choice import choose
+from edgeq.compiler.lower.select.softmax import HANDLERS as SOFTMAX
 from edgeq.compiler.program import View
+
+_MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Expand", "Slice", "Split")
 
 
 def lower_gemm(ctx: Lowering, group: Group) -> None:
@@ -82,10 +85,36 @@ def lower_matmul(ctx: Lowering, group: Group) -> None:
         integer(node, "a_zero_point") + a.bias,
         integer(node, "b_zero_point") + b.bias,
         epilogue,
+        probability_bits=_probability_bits(node),
+        b_extent=_extent(node),
     )
     ctx.step(spec, {"a": a, "b": b, "y": out}, constants, macs=out.elements * a.shape[-1])
     if out is not result:
         ctx.copy(out, result)
+
+
+def _probability_bits(node: ir.Node) -> int:
+    """Fraction bits of the left side where its rows are a softmax's, else 0."""
+    value = node.inputs[0]
+    maker = None if value is None else value.producer()
+    if maker is None or not is_edgeq(maker) or maker.op_type not in SOFTMAX or value is None or value.shape is None:
+        return 0
+    zero = integer(maker, "zero_point")
+    over_rows = integer(maker, "axis", -1) in (-1, len(value.shape) - 1)
+    untouched = integer(maker, "low") <= zero == integer(node, "a_zero_point")
+    return integer(maker, "out_bits") if over_rows and untouched else 0
+
+
+def _extent(node: ir.Node) -> int:
+    """Largest magnitude of the right side's s8 numbers, from the clamp of the op that makes them."""
+    value = node.inputs[1]
+    maker = None if value is None else value.producer()
+    while maker is not None and maker.op_type in _MOVES and not is_edgeq(maker):
+        value = maker.inputs[0]
+        maker = None if value is None else value.producer()
+    if maker is None or not is_edgeq(maker) or not {"low", "high"} <= maker.attributes.keys():
+        return 128
+    return max(-integer(maker, "low"), integer(maker, "high"))
 
 
 def result_order(group: Group) -> tuple[int, ...]:
