@@ -59,12 +59,14 @@ def compile_static(
 
         with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
             sizes = write_static(compiled, Path(scratch), stem)
+            instructions = _require_float_free(Path(scratch) / f"lib{stem}.a", target)
             found = fit(compiled, sizes, flash=flash, ram=ram)
             require_fit(found, target.name)
         sizes = write_static(compiled, folder, stem)
     with clock.stage("check"):
         checked = _check(compiled)
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)
+    report["float_free_instructions"] = instructions
     report |= {"checked": checked, "format": "static", "fit": found.as_dict(), "name": stem}
     return CompileResult(folder, target.name, report, quantized, clock.seconds)
 
@@ -115,6 +117,15 @@ def compile_one(
             options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress)
             compiled = compile_graph(graph, target, options, builder)
     return graph, compiled, quantized.report.as_dict() if quantized else None
+
+
+def _require_float_free(library: Path, target: Target) -> int | None:
+    """Instructions that were looked at; None for MVE, which the disassembler doesn't know."""
+    from edgeq.artifact.float_free import require_once
+
+    if any("mve" in attribute for attribute in target.spec.codegen.mattr):
+        return None
+    return require_once(library).instructions
 
 
 def _folder(model: Any, output: str | Path | None, target: Target) -> Path:

@@ -16,8 +16,8 @@ are floating point.
 aarch64: names are systematic: `f…` and `bf…` (not the bit fields), `scvtf`, `ucvtf` and whatever else contains `cvt`
 are floating point; `fmov` and `fcsel`, which copy bits, are not.
 
-armv7: a type behind the name says it (`vadd.f32`, `vcvt.s32.f32`); `vmov`, `vldr`, `vstr`, `vpush`, `vpop`, which copy
-bits, are not.
+armv7 and thumb: a type behind the name says it (`vadd.f32`, `vcvt.s32.f32`); `vmov`, `vldr`, `vstr`, `vpush`, `vpop`,
+which copy bits, are not.
 
 riscv64: by encoding (`riscv_code.py`); loads, stores and moves of floating-point registers count too.
 """
@@ -31,7 +31,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgeq.artifact import arm_code, elf, riscv_code, x86_code
+from edgeq.artifact import arm_code, elf, riscv_code, static_code, x86_code
 from edgeq.cache import cached_file, content_key
 from edgeq.errors import ArtifactError, ToolError
 
@@ -92,12 +92,12 @@ def is_float(arch: str, mnemonic: str, operands: str) -> bool:
     """Whether one instruction computes with floats, by the classes of the module's text.
 
     Args:
-        arch: x86_64, aarch64 or armv7.
+        arch: x86_64, aarch64, armv7 or thumb.
         mnemonic, operands: as Capstone prints them.
     """
     if arch == "aarch64":
         return mnemonic not in _ARM_MOVES and _ARM_FLOAT.fullmatch(mnemonic) is not None
-    if arch == "armv7":
+    if arch in ("armv7", "thumb"):
         return _ARMV7_FLOAT.fullmatch(mnemonic) is not None
     name = mnemonic.rpartition(" ")[2]  # without `rep`, `lock`
     if _X86_FLOAT.fullmatch(name):
@@ -110,19 +110,21 @@ def check(path: str | Path) -> FloatCheck:
     """Disassemble the executable segments of an artifact.
 
     Args:
-        path: an artifact, or any shared object for one of its architectures.
+        path: an artifact, any shared object for one of its architectures, or a static library.
 
     Raises:
         ArtifactError: it isn't an ELF file for one of them, or a part of its code is no instruction.
         ToolError: the disassembler is missing.
     """
-    arch, parts = _code(Path(path))
     count, found = 0, []
-    for start, code in parts:
+    for arch, start, code in _code(Path(path)):
         for address, text, floats in _instructions(arch, code, start, str(path)):
             count += 1
             if floats:
                 found.append(FloatInstruction(address, text))
+    data = Path(path).read_bytes()
+    if data.startswith(static_code.MAGIC):
+        found += [FloatInstruction(0, f"call of {name}") for name in static_code.float_helpers(data)]
     return FloatCheck(count, tuple(found))
 
 
@@ -150,14 +152,16 @@ def require_once(path: str | Path) -> FloatCheck:
     Raises:
         ArtifactError: as `require`. ToolError: as `check`, or the cache can't be written.
     """
-    arch, parts = _code(Path(path))
+    parts = _code(Path(path))
     checkers = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
-    places = [f"{address:#x}" for address, _ in parts]
+    places = [f"{arch} {address:#x}" for arch, address, _ in parts]
     try:
         disassembler = version("capstone")
     except PackageNotFoundError:
         return require(path)  # says what is missing
-    key = content_key([arch, disassembler, *checkers, *places, *(code for _, code in parts)])
+    data = Path(path).read_bytes()
+    called = static_code.float_helpers(data) if data.startswith(static_code.MAGIC) else []
+    key = content_key([disassembler, *called, *checkers, *places, *(code for _, _, code in parts)])
     fresh: list[FloatCheck] = []
 
     def passed(made: Path) -> None:
@@ -169,10 +173,12 @@ def require_once(path: str | Path) -> FloatCheck:
     return fresh[0] if fresh else FloatCheck(int(text), ()) if text.isdigit() else require(path)
 
 
-def _code(path: Path) -> tuple[str, list[tuple[int, bytes]]]:
-    """Architecture, and address and bytes of every executable segment."""
+def _code(path: Path) -> list[tuple[str, int, bytes]]:
+    """Architecture, address and bytes of every executable segment, or stretch of code of a static library."""
     data = path.read_bytes()
     try:
+        if data.startswith(static_code.MAGIC):
+            return static_code.code_of(data)
         headers = elf.parse(data)
     except elf.ElfError as error:
         raise ArtifactError("the code can't be checked", where=str(path), why=str(error)) from error
@@ -181,7 +187,7 @@ def _code(path: Path) -> tuple[str, list[tuple[int, bytes]]]:
     if arch is None:
         raise ArtifactError("the code can't be checked", where=str(path), why=f"ELF machine {headers.machine}")
     segments = [segment for segment in headers.loads() if segment.flags & elf.PF_X]
-    return arch, [(each.vaddr, data[each.offset : each.offset + each.filesz]) for each in segments]
+    return [(arch, each.vaddr, data[each.offset : each.offset + each.filesz]) for each in segments]
 
 
 def _instructions(arch: str, code: bytes, address: int, where: str) -> Iterator[tuple[int, str, bool]]:
@@ -227,6 +233,9 @@ def _disassembler(arch: str) -> Any:
         ) from error
     if arch == "armv7":
         return capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM)
+    if arch == "thumb":
+        modes = capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS | capstone.CS_MODE_V8
+        return capstone.Cs(capstone.CS_ARCH_ARM, modes)
     if arch == "aarch64":
         return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
