@@ -28,6 +28,7 @@ COMPILER, COMPILER_PACKAGE = "arm-none-eabi-gcc", "gcc-arm-none-eabi"
 EMULATOR, EMULATOR_PACKAGE = "qemu-system-arm", "qemu-system-arm"
 TIMEOUT = 600.0
 MEMORY_BYTES = 0x80000  # of flash and of RAM that the boards of `mps2` and `mps3` surely have where target.toml says
+LARGER_FLASH = dict.fromkeys(("mps2-an385", "mps2-an386", "mps2-an500"), 0x200000)  # they have 4 MiB there
 _NAME = "model"
 
 
@@ -118,7 +119,7 @@ def _link(folder: Path, target: Target, board: Board, arena: int) -> Path:
         "-nostdlib",
     ]
     places = {"FLASH_ORIGIN": board.flash, "RAM_ORIGIN": board.ram}
-    places |= {"FLASH_LENGTH": MEMORY_BYTES, "RAM_LENGTH": MEMORY_BYTES}
+    places |= {"FLASH_LENGTH": LARGER_FLASH.get(board.machine, MEMORY_BYTES), "RAM_LENGTH": MEMORY_BYTES}
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in places.items()]
     library = folder / f"lib{_NAME}.a"
     sources = [root / "startup.c", root / "bench.c", memory]
