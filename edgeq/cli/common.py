@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeq.cli import units
+from edgeq.cli import interrupt, units
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -298,14 +298,14 @@ Progress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress_bars(quiet: bool) -> Iterator[Progress | None]:
+def progress_bars(quiet: bool) -> Iterator[Progress]:
     """Progress of long work on stderr, drawn only where stderr is a terminal.
 
     Yields:
-        A function (stage, done, total) that the API calls, or None where nobody looks.
+        A function (stage, done, total) that the API calls; it also ends the work after a Ctrl-C that got lost.
     """
     if quiet or not sys.stderr.isatty():
-        yield None
+        yield lambda stage, done, total: interrupt.check()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
@@ -315,6 +315,7 @@ def progress_bars(quiet: bool) -> Iterator[Progress | None]:
         stages: dict[str, Any] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
+            interrupt.check()
             if stage not in stages:
                 stages[stage] = bars.add_task(stage, total=total)
             bars.update(stages[stage], completed=done, total=total)

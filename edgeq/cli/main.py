@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import click
 
 from edgeq import __version__
+from edgeq.cli import interrupt
 from edgeq.errors import EdgeqError
 
 COMMANDS = (
@@ -80,6 +81,7 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    interrupt.install()
     sys.exit(invoke(args))
 
 

@@ -28,7 +28,8 @@ def test_an_interrupted_compile_leaves_nothing(digits: Path, tmp_path: Path) -> 
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     printed, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    # A shell sees 130 in both cases. Python ends itself by the signal where it hit code run by exec(), handled or not.
+    assert process.returncode in (130, -signal.SIGINT), said
     assert printed == ""
     assert said.strip() == "interrupted"
     assert list(out.iterdir()) == []
