@@ -10,7 +10,7 @@ _pending = False
 
 
 def install() -> None:
-    """Remember SIGINT as well as raising KeyboardInterrupt. Leaves handlers of others (a notebook's, pytest's) alone."""
+    """Remember SIGINT as well as raising KeyboardInterrupt. Handlers of others (pytest's, say) are left alone."""
     global _pending  # noqa: PLW0603 - a signal belongs to the process
     _pending = False
     is_main = threading.current_thread() is threading.main_thread()

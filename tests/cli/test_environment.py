@@ -31,8 +31,8 @@ def test_a_target_without_its_emulator_says_how_to_get_it(monkeypatch: pytest.Mo
     foreign = [row for row in environment.targets() if row["runs_here"] != "yes"]
     assert foreign
     known = [row for row in foreign if row["resolves_to"] is None and row["runs_here"] != "no (no emulator knows it)"]
-    assert all("apt-get install qemu-" in row["runs_here"] for row in known)
-    assert {row["name"] for row in known} >= {"arm", "armv7", "riscv64", "cortex-m4"}
+    assert all("apt-get install " in row["runs_here"] for row in known)
+    assert {row["name"] for row in known} >= {"arm", "armv7", "riscv64", "cortex-m4", "wasm-simd128"}
 
 
 def test_doctor_is_content_here() -> None:
