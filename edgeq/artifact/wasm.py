@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FACE = ("edgeq.mjs", "edgeq.d.ts")
 STACK_BYTES = 65536  # kernels' scratch memory is in the arena; what is left are spilled registers
 _HEADER = b"\0asm\1\0\0\0"
-_CUSTOM, _IMPORTS = 0, 2
+_CUSTOM, _IMPORTS, _CODE = 0, 2, 10
 _FLAGS = ["-O2", "-std=c11", "-ffreestanding", "-fno-builtin", "-fno-sanitize=all", "-g0", "-Wall"]
 
 
@@ -95,6 +95,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ArtifactError("this is no whole WebAssembly module", where=str(path), why=str(error)) from error
     raise ArtifactError("the module wasn't made by edgeq", where=str(path), why="it has no section edgeq.manifest")
+
+
+def code_size(module: bytes | memoryview) -> int:
+    """Bytes of a module's or object's code section."""
+    return sum(len(body) for kind, body in sections(bytes(module)) if kind == _CODE)
 
 
 def sections(module: bytes) -> Iterator[tuple[int, bytes]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.artifact.elf import code_size
 from edgeq.artifact.format import ArchInfo, Golden, ModelImage, StepInfo, TensorInfo
 from edgeq.artifact.tools import object_compiler, run_tool
 from edgeq.cache import cached_file, content_key
@@ -131,7 +130,7 @@ def compile_graph(
     offsets = pool.add(program.constants)
     if not (target.bare_metal or target.webassembly):
         objects.append(_build_entry(entry_source(program, plan, offsets, target, options.entry), target))
-    sizes = kernel_sizes(objects)
+    sizes = kernel_sizes(objects, target)
     layers = [_layer(step, program, target, sizes) for step in program.steps]
     image = ModelImage(
         steps=[
@@ -192,9 +191,12 @@ def memory_map(program: Program, plan: Plan) -> list[list[Any]]:
     ]
 
 
-def kernel_sizes(objects: Sequence[Path]) -> dict[str, int]:
-    """Kernel → bytes of machine code and its constants; objects are named after kernels and a digest."""
-    return {path.stem.rpartition("_")[0]: code_size(path.read_bytes()) for path in objects}
+def kernel_sizes(objects: Sequence[Path], target: Target) -> dict[str, int]:
+    """Kernel → bytes of machine code; objects are named after kernels and a digest."""
+    from edgeq.artifact import elf, wasm
+
+    size = wasm.code_size if target.webassembly else elf.code_size
+    return {path.stem.rpartition("_")[0]: size(path.read_bytes()) for path in objects}
 
 
 def _layer(step: Step, program: Program, target: Target, sizes: Mapping[str, int]) -> dict[str, Any]:
