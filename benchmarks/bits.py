@@ -1,9 +1,12 @@
-"""Bit exactness on the zoo's CNNs: NumPy reference = ONNX Runtime = every compiled target, threads 1 to 4.
+"""Bit exactness on the zoo's models: NumPy reference = ONNX Runtime = every compiled target, threads 1 to 4.
 
     python benchmarks/bits.py --out bits.json
+    python benchmarks/bits.py --models all_minilm_l6_v2 --targets host arm --few 2
 
 On this machine's targets all evaluation samples run; reference, ONNX Runtime and emulated targets get the first few.
-The figure is the number of output values that differ, and has to be 0.
+Of an artifact with several variants each one runs that this processor, or the emulator, can run.
+The figure is the number of output values that differ, and has to be 0. Every artifact's code is disassembled, too:
+compiling fails if an instruction in it computes with floats.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,11 @@ import numpy as np
 from common import Zoo, arguments, finish, say
 
 import edgeq
-from edgeq.compiler import load_target
+from edgeq.compiler import load_variants
 from edgeq.evaluate.webassembly import run_module
 from edgeq.integer import IntegerGraph, oracle, reference
+from edgeq.quantize.report import quantize_inputs
+from edgeq.runtime.model import Model
 
 Outputs = dict[str, np.ndarray]
 
@@ -51,46 +57,80 @@ class Module:
         return {name: values.reshape(-1, *values.shape[2:]) for name, values in found.items()}
 
 
-def compiled(graph_path: Path, target: str, folder: Path) -> Any:
-    """The graph compiled for a target, ready to run."""
-    wasm = load_target(target).webassembly
-    made = edgeq.compile(graph_path, target=target, output=folder / f"{target}.{'wasm' if wasm else 'edgeq'}").path
-    return Module(made) if wasm else edgeq.load(made)
+@dataclass(frozen=True)
+class Executor:
+    """A compiled model as one kind of processor runs it; `native`: this machine does, without an emulator."""
+
+    label: str
+    model: Model | Module
+    native: bool
+
+    @property
+    def most_threads(self) -> int:
+        """How many it can use."""
+        return 1 if isinstance(self.model, Module) else 64
+
+
+def is_wasm(target: str) -> bool:
+    """Whether a target's product is a module."""
+    return load_variants(target)[0].webassembly
+
+
+def executors(target: str, path: Path) -> list[Executor]:
+    """Every variant of the artifact `path`, compiled for `target`, that can run here."""
+    if is_wasm(target):
+        return [Executor(target, Module(path), False)]
+    model, variants = edgeq.load(path), load_variants(target)
+    native = any(variant.runs_here() for variant in variants)
+    return [
+        Executor(
+            variant.name if variant.name == target else f"{target}: {variant.name}", model.select(variant=i), native
+        )
+        for i, variant in enumerate(variants)
+        if variant.runs_here() or not native
+    ]
 
 
 def check(zoo: Zoo, name: str, args: Any, folder: Path) -> dict[str, Any]:
-    """Differences of every executor against the first native target, with one thread, on one model."""
+    """Differences of every executor against one, native where there is one, with one thread, on one model."""
     graph_path = folder / f"{name}.int.onnx"
     edgeq.quantize(zoo.model(name), zoo.calibration(name, args.samples, folder), output=graph_path)
     graph = IntegerGraph.load(graph_path)
-    x = zoo.inputs(name)[: args.limit]
-    models = {t: compiled(graph_path, t, folder) for t in args.targets}
-    native = [t for t in args.targets if load_target(t).runs_here()]
-    first = models[native[0]]
-    inputs = {first.inputs[0].name: quantized(graph, x)}
-    base = first.run_batch(inputs, threads=1, dequantize=False)
-    few = {n: v[: args.few] for n, v in inputs.items()}
+    inputs = quantize_inputs(graph, {n: x[: args.limit] for n, x in zoo.feeds(name).items()})
+    samples = len(next(iter(inputs.values())))
+    few = {n: x[: args.few] for n, x in inputs.items()}
+    compiled = {
+        t: edgeq.compile(graph_path, target=t, output=folder / f"{t}.{'wasm' if is_wasm(t) else 'edgeq'}")
+        for t in args.targets
+    }
+    say(f"{name}: compiled")
+    running = [executor for t, result in compiled.items() for executor in executors(t, result.path)]
+    first = next((executor for executor in running if executor.native), running[0])
+    base = first.model.run_batch(inputs if first.native else few, threads=1, dequantize=False)
     found: dict[str, int] = {}
-    for target, model in models.items():
-        for threads in range(1, 2 if isinstance(model, Module) else 5):
-            data = inputs if target in native else few
-            found[f"{target}, {threads} threads"] = differing(
-                model.run_batch(data, threads=threads, dequantize=False), base
-            )
-    session = oracle.Session(graph, 2)
-    count = len(x) if args.oracle == 0 else min(args.oracle, len(x))
-    found[f"ONNX Runtime, {count} samples"] = differing(by_single_runs(session.run, inputs, count), base)
-    exact = by_single_runs(lambda feed: reference.run(graph, feed), inputs, min(args.few, len(x)))
-    found[f"NumPy reference, {min(args.few, len(x))} samples"] = differing(exact, base)
-    return {"model": name, "samples": len(x), "few": args.few, "differing": found, "total": sum(found.values())}
 
+    def note(label: str, outputs: Outputs) -> None:
+        found[label] = differing(outputs, base)
+        say(f"  {label}: {found[label]}")
 
-def quantized(graph: IntegerGraph, x: np.ndarray) -> np.ndarray:
-    """The graph's single input as integers."""
-    from edgeq.integer.arithmetic import quantize
-
-    quant = graph.quant(graph.inputs[0])
-    return np.asarray(quantize(x, quant.scale, quant.zero_point, quant.dtype))
+    for executor in running:
+        for threads in [count for count in args.threads if count <= executor.most_threads]:
+            data = inputs if executor.native else few
+            outputs = executor.model.run_batch(data, threads=threads, dequantize=False)
+            note(f"{executor.label}, {threads} threads", outputs)
+    judged = len(next(iter(base.values())))
+    count = judged if args.oracle == 0 else min(args.oracle, judged)
+    note(f"ONNX Runtime, {count} samples", by_single_runs(oracle.Session(graph, 2).run, inputs, count))
+    count = min(args.few, judged)
+    note(f"NumPy reference, {count} samples", by_single_runs(lambda feed: reference.run(graph, feed), inputs, count))
+    return {
+        "model": name,
+        "samples": samples,
+        "few": args.few,
+        "differing": found,
+        "total": sum(found.values()),
+        "float_free_instructions": {t: result.report.get("float_free_instructions") for t, result in compiled.items()},
+    }
 
 
 def main() -> None:
@@ -100,6 +140,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=16, help="samples for slow executors")
     parser.add_argument("--oracle", type=int, default=64, help="samples for ONNX Runtime; 0: all")
     parser.add_argument("--limit", type=int, help="evaluation samples (default: all)")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2, 3, 4])
     args = parser.parse_args()
     zoo = Zoo(args.zoo)
     rows = []

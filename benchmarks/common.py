@@ -68,6 +68,16 @@ class Zoo:
             x = self.module.windows(x).reshape(-1, 640)
         return np.asarray(x, np.float32)
 
+    def feeds(self, name: str) -> dict[str, np.ndarray]:
+        """All evaluation inputs by the model's names, [n, …]: float32; int64 token ids and mask of a text model."""
+        names = list(self.module.calibration(name, 1))
+        if len(names) == 1:
+            return {names[0]: self.inputs(name)}
+        data = self.module.load(self.module.PRE[name][0])
+        texts = [data[f"eval_{pairs}_{side}"] for pairs in ("stsb", "sick") for side in "ab"]
+        ids = np.concatenate(texts).astype(np.int64)
+        return dict(zip(names, (ids, (ids != 0).astype(np.int64)), strict=True))
+
     def evaluate(self, name: str, run: Callable[..., np.ndarray]) -> dict[str, float]:
         """Metrics of `run(x) -> first output` on the evaluation data."""
         return dict(self.module.evaluate(name, run, "eval"))
