@@ -7,23 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.compiler.isa.base import Expr, IntArray, Isa, lanes_of
+from edgeq.compiler.isa.base import Expr, IntArray, lanes_of
 from edgeq.compiler.isa.lazy import tir
+from edgeq.compiler.isa.portable import Portable
 
 
-class Generic(Isa):
-    """Every operation as plain arithmetic of LLVM vectors, in natural order: right everywhere, fast nowhere."""
-
-    lanes = 4
-    group_sizes = (2, 1)
-    keeps_order = True
-
-    def join(self, parts: Sequence[Expr]) -> Expr:
-        """The parts one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        named = [tir.bind(part) for part in parts]
-        return tir.shuffle(named, range(sum(lanes_of(part) for part in parts)))
+class Generic(Portable):
+    """Portable arithmetic in the forms that become the fewest instructions of general registers."""
 
     def _clamped(self, value: Expr, low: int, high: int, dtype: str) -> Expr:
         scalar, lanes = ("int32" if dtype == "int16" else "int16"), lanes_of(value)
@@ -37,12 +27,6 @@ class Generic(Isa):
         if unsigned:
             return self._clamped(value, 0, 255, "uint8")
         return self._clamped(value, -128, 127, "int8")
-
-    def multiply_high16(self, a: Expr, m: Expr) -> Expr:
-        lanes = lanes_of(a)
-        wide = f"int32x{lanes}"
-        rounded = tir.cast(wide, a) * tir.cast(wide, m) + self.splat(1 << 14, "int32", lanes)
-        return tir.cast(f"int16x{lanes}", self.shift_right(rounded, 15))
 
     def _products(self, a: Expr, b: Expr) -> list[Expr]:
         parts = lanes_of(a) // self.lanes

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeq.compiler.isa.lazy import tir
-from edgeq.compiler.isa.products import UNROLLED_GROUPS, Product, Run
+from edgeq.compiler.isa.products import Run, SteppedProduct
 
 
 @dataclass(frozen=True)
-class LaneProduct(Product):
+class LaneProduct(SteppedProduct):
     """One activation times a register of columns, in 32 bits: exact for all activations and weights."""
 
     widest: int = 1
@@ -26,15 +26,7 @@ class LaneProduct(Product):
     def tile_cost(self, rows: int, vectors: int) -> float:
         return 12.0 + 10.0 * self.lanes * rows * vectors
 
-    def accumulate(self, run: Run) -> None:
-        if run.groups <= UNROLLED_GROUPS:
-            for group in range(run.groups):
-                self._step(run, group)
-            return
-        with tir.T.serial(0, run.groups + run.zero) as group:
-            self._step(run, group)
-
-    def _step(self, run: Run, group: Any) -> None:
+    def step(self, run: Run, group: Any) -> None:
         wide = f"int32x{self.lanes}"
         weights = [tir.bind(tir.cast(wide, self.weights_at(run, group, v))) for v in range(run.vectors)]
         for row in range(run.rows):

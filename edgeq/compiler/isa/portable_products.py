@@ -7,11 +7,11 @@ from typing import Any
 
 from edgeq.compiler.isa.base import Expr
 from edgeq.compiler.isa.lazy import tir
-from edgeq.compiler.isa.products import UNROLLED_GROUPS, Product, Run
+from edgeq.compiler.isa.products import Run, SteppedProduct
 
 
 @dataclass(frozen=True)
-class SplatProduct(Product):
+class SplatProduct(SteppedProduct):
     """acc += x in every lane · w, one k a step.
 
     Attributes:
@@ -33,15 +33,7 @@ class SplatProduct(Product):
     def tile_cost(self, rows: int, vectors: int) -> float:
         return 8.0 + 12.0 * self.parts * rows * vectors
 
-    def accumulate(self, run: Run) -> None:
-        if run.groups <= UNROLLED_GROUPS:
-            for group in range(run.groups):
-                self._step(run, group)
-            return
-        with tir.T.serial(0, run.groups + run.zero) as group:
-            self._step(run, group)
-
-    def _step(self, run: Run, group: Any) -> None:
+    def step(self, run: Run, group: Any) -> None:
         wide = f"int32x{self.lanes}"
         operand = "int16" if self.long_multiply else "int32"
         weights = [

@@ -221,3 +221,19 @@ class Product:
         if self.bits == 8:
             return loaded
         return tir.bind(tir.reinterpret(f"uint8x{self.lanes * self.group}", loaded))
+
+
+class SteppedProduct(Product):
+    """A product that does the same for every group of a run."""
+
+    def accumulate(self, run: Run) -> None:
+        if run.groups <= UNROLLED_GROUPS:
+            for group in range(run.groups):
+                self.step(run, group)
+            return
+        with tir.T.serial(0, run.groups + run.zero) as group:
+            self.step(run, group)
+
+    def step(self, run: Run, group: Any) -> None:
+        """Emits the multiply-accumulates of one group, for all rows and vectors of the tile."""
+        raise NotImplementedError

@@ -22,7 +22,14 @@ from edgeq.compiler.kernels.base import (
 )
 from edgeq.compiler.kernels.conv_plan import Choice, Plan, Window, count_tasks, make_plan, rank_choices
 from edgeq.compiler.kernels.conv_weights import Storage, check_weights, fit, pack_weights, products_for
-from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
+from edgeq.compiler.kernels.epilogue import (
+    ChannelLayout,
+    IntArray,
+    dense_operands,
+    isa_of,
+    pack_parameters,
+    parameter_words,
+)
 from edgeq.compiler.kernels.peak import mix_entry
 from edgeq.errors import CompileError
 
@@ -119,12 +126,7 @@ class ConvSpec(KernelSpec):
             raise CompileError("a convolution contradicts itself", why=", ".join(why))
 
     def operands(self) -> list[Operand]:
-        result = [Operand("x", "input"), Operand("w", "weight"), Operand("params", "weight")]
-        if self.epilogue.lut:
-            result.append(Operand("table", "weight"))
-        if self.epilogue.residual is not None:
-            result.append(Operand("residual", "input"))
-        return [*result, Operand("y", "output"), Operand("scratch", "scratch")]
+        return dense_operands(self.epilogue)
 
     def tasks(self) -> int:
         return count_tasks(self.x, self.y, self.window, self.groups)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Residual
+from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Operand, Residual
 from edgeq.errors import CompileError
 from edgeq.integer.arithmetic import requantize_narrow, requantize_single, round_shift
 
@@ -272,3 +272,13 @@ def reference(
         b = (residual.astype(np.int64) - r.b_zero_point) * r.b_multiplier
         value = np.clip(round_shift(a + b, r.shift) + r.zero_point, r.low, r.high).astype(dtype)
     return value
+
+
+def dense_operands(epilogue: Epilogue) -> list[Operand]:
+    """Operands of a kernel that multiplies with packed weights and ends with `epilogue`."""
+    result = [Operand("x", "input"), Operand("w", "weight"), Operand("params", "weight")]
+    if epilogue.lut:
+        result.append(Operand("table", "weight"))
+    if epilogue.residual is not None:
+        result.append(Operand("residual", "input"))
+    return [*result, Operand("y", "output"), Operand("scratch", "scratch")]

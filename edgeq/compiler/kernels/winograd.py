@@ -15,7 +15,14 @@ import numpy as np
 from edgeq.compiler.kernels.base import DType, Epilogue, Image, KernelSpec, Operand
 from edgeq.compiler.kernels.conv import accumulator_bounds
 from edgeq.compiler.kernels.conv_plan import Window, count_tasks
-from edgeq.compiler.kernels.epilogue import ChannelLayout, IntArray, isa_of, pack_parameters, parameter_words
+from edgeq.compiler.kernels.epilogue import (
+    ChannelLayout,
+    IntArray,
+    dense_operands,
+    isa_of,
+    pack_parameters,
+    parameter_words,
+)
 from edgeq.compiler.kernels.peak import mix_entry
 from edgeq.compiler.kernels.winograd_plan import WinogradPlan, make_plan
 from edgeq.compiler.kernels.winograd_transforms import TRANSFORMS
@@ -89,12 +96,7 @@ class WinogradSpec(KernelSpec):
             raise CompileError("a Winograd convolution contradicts itself", why=", ".join(why))
 
     def operands(self) -> list[Operand]:
-        result = [Operand("x", "input"), Operand("w", "weight"), Operand("params", "weight")]
-        if self.epilogue.lut:
-            result.append(Operand("table", "weight"))
-        if self.epilogue.residual is not None:
-            result.append(Operand("residual", "input"))
-        return [*result, Operand("y", "output"), Operand("scratch", "scratch")]
+        return dense_operands(self.epilogue)
 
     def tasks(self) -> int:
         return count_tasks(self.x, self.y, Window(3, 3, 1, 1, 1, 1), 1)
