@@ -47,7 +47,7 @@ def _sources_digest(target: Target) -> str:
     if target.folder not in _DIGESTS:
         here = Path(__file__).parent
         files = sorted(
-            [*here.glob("kernels/*.py"), *here.glob("isa/*.py"), here / "codegen.py", *target.folder.glob("*.py")]
+            [*here.glob("kernels/**/*.py"), *here.glob("isa/**/*.py"), here / "codegen.py", *target.folder.glob("*.py")]
         )
         state = hashlib.blake2b(digest_size=12)
         for file in files:
