@@ -69,3 +69,10 @@ def ops(graph: frontend.FloatGraph) -> dict[str, int]:
 
 def weights(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
+
+
+def batchnorm(channels: int) -> dict[str, np.ndarray]:
+    """Scale, bias, mean and variance of a BatchNormalization, by the names ga, be, mu, va."""
+    variance = np.abs(weights(channels, seed=3)) + 0.5
+    scale, bias = weights(channels, seed=1) + 1, weights(channels, seed=2)
+    return {"ga": scale, "be": bias, "mu": weights(channels), "va": variance}

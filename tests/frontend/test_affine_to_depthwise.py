@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from tests.frontend.models import check, model, weights
+from tests.frontend.models import batchnorm, check, model, weights
 
 X = "g (float[1,4,6,6] x)"
-
-
-def bn(channels: int) -> dict[str, np.ndarray]:
-    variance = np.abs(weights(channels, seed=3)) + 0.5
-    return {
-        "ga": weights(channels, seed=1) + 1,
-        "be": weights(channels, seed=2),
-        "mu": weights(channels),
-        "va": variance,
-    }
 
 
 def test_shift_in_front_of_a_padded_conv_is_a_depthwise_conv(tmp_path):
@@ -33,7 +21,7 @@ def test_a_value_with_other_readers_is_left_alone(tmp_path):
 
 def test_batchnorm_alone_is_a_depthwise_conv(tmp_path):
     graph = check(
-        model(f"{X} => (float[1,4,6,6] y) {{ y = BatchNormalization(x, ga, be, mu, va) }}", **bn(4)), tmp_path
+        model(f"{X} => (float[1,4,6,6] y) {{ y = BatchNormalization(x, ga, be, mu, va) }}", **batchnorm(4)), tmp_path
     )
     (node,) = graph.nodes
     assert node.op_type == "Conv"

@@ -7,26 +7,16 @@ import pytest
 
 from edgeq import frontend
 from edgeq.errors import UnsupportedOpError
-from tests.frontend.models import check, model, ops, save, weights
+from tests.frontend.models import batchnorm, check, model, ops, save, weights
 
 X = "g (float[1,4,6,6] x)"
-
-
-def bn(channels: int) -> dict[str, np.ndarray]:
-    variance = np.abs(weights(channels, seed=3)) + 0.5
-    return {
-        "ga": weights(channels, seed=1) + 1,
-        "be": weights(channels, seed=2),
-        "mu": weights(channels),
-        "va": variance,
-    }
 
 
 def test_batchnorm_behind_conv(tmp_path):
     text = (
         f"{X} => (float[1,5,6,6] y) {{ c = Conv<pads=[1,1,1,1]>(x, w, b)  y = BatchNormalization(c, ga, be, mu, va) }}"
     )
-    graph = check(model(text, w=weights(5, 4, 3, 3), b=weights(5), **bn(5)), tmp_path)
+    graph = check(model(text, w=weights(5, 4, 3, 3), b=weights(5), **batchnorm(5)), tmp_path)
     assert ops(graph) == {"Conv": 1}
 
 
@@ -34,7 +24,7 @@ def test_batchnorm_behind_conv_with_shared_weights(tmp_path):
     text = f"""{X} => (float[1,4,6,6] y) {{
         a = Conv<pads=[1,1,1,1]>(x, w)  n = BatchNormalization(a, ga, be, mu, va)
         y = Conv<pads=[1,1,1,1]>(n, w) }}"""
-    assert ops(check(model(text, w=weights(4, 4, 3, 3), **bn(4)), tmp_path)) == {"Conv": 2}
+    assert ops(check(model(text, w=weights(4, 4, 3, 3), **batchnorm(4)), tmp_path)) == {"Conv": 2}
 
 
 @pytest.mark.parametrize("group", [1, 2])
@@ -42,14 +32,14 @@ def test_batchnorm_behind_transposed_conv(tmp_path, group):
     text = f"""{X} => (float[1,6,12,12] y) {{
         c = ConvTranspose<strides=[2,2], pads=[1,1,1,1], group={group}>(x, w)
         y = BatchNormalization(c, ga, be, mu, va) }}"""
-    graph = check(model(text, w=weights(4, 6 // group, 4, 4), **bn(6)), tmp_path)
+    graph = check(model(text, w=weights(4, 6 // group, 4, 4), **batchnorm(6)), tmp_path)
     assert ops(graph) == {"ConvTranspose": 1}
 
 
 def test_batchnorm_behind_gemm(tmp_path):
     text = """g (float[2,8] x) => (float[2,5] y) {
         c = Gemm<transB=1, alpha=0.5, beta=2.0>(x, w, b)  y = BatchNormalization(c, ga, be, mu, va) }"""
-    graph = check(model(text, w=weights(5, 8), b=weights(5), **bn(5)), tmp_path)
+    graph = check(model(text, w=weights(5, 8), b=weights(5), **batchnorm(5)), tmp_path)
     assert ops(graph) == {"MatMul": 1, "Add": 1}
 
 
@@ -63,7 +53,7 @@ def test_dense_batchnorm_written_out(tmp_path):
 def test_the_folded_conv_keeps_its_name(tmp_path):
     proto = model(
         f"{X} => (float[1,5,4,4] y) {{ c = Conv(x, w)  n = BatchNormalization(c, ga, be, mu, va)  y = Relu(n) }}",
-        w=weights(5, 4, 3, 3), **bn(5),
+        w=weights(5, 4, 3, 3), **batchnorm(5),
     )  # fmt: skip
     proto.graph.node[0].name, proto.graph.node[1].name = "stem/conv", "stem/bn"
     graph = check(proto, tmp_path)

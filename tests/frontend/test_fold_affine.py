@@ -9,16 +9,6 @@ from tests.frontend.models import check, model, ops, weights
 X = "g (float[1,4,6,6] x)"
 
 
-def bn(channels: int) -> dict[str, np.ndarray]:
-    variance = np.abs(weights(channels, seed=3)) + 0.5
-    return {
-        "ga": weights(channels, seed=1) + 1,
-        "be": weights(channels, seed=2),
-        "mu": weights(channels),
-        "va": variance,
-    }
-
-
 def test_scale_without_bias_behind_matmul(tmp_path):
     text = "g (float[2,3,8] x) => (float[2,3,5] y) { m = MatMul(x, w)  y = Div(m, k) }"
     assert ops(check(model(text, w=weights(8, 5), k=np.float32(3.0)), tmp_path)) == {"MatMul": 1}
