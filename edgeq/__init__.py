@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from edgeq.debug_api import debug
     from edgeq.environment import doctor, targets
     from edgeq.evaluate.compare import compare
-    from edgeq.evaluate.describe import describe as inspect
     from edgeq.evaluate.execute import bench, profile, run, verify
     from edgeq.evaluate.score import evaluate as eval
+    from edgeq.inspect_api import inspect
     from edgeq.report.api import regress, report
     from edgeq.search.api import search
     from edgeq.tuning.api import tune
@@ -31,7 +31,7 @@ _PUBLIC = {
     "debug": ("edgeq.debug_api", "debug"),
     "doctor": ("edgeq.environment", "doctor"),
     "eval": ("edgeq.evaluate.score", "evaluate"),
-    "inspect": ("edgeq.evaluate.describe", "describe"),
+    "inspect": ("edgeq.inspect_api", "inspect"),
     "load": ("edgeq.api", "load"),
     "profile": ("edgeq.evaluate.execute", "profile"),
     "quantize": ("edgeq.api", "quantize"),

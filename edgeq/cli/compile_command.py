@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgeq.cli import common, static_output, units, wasm_output
+from edgeq.cli import common, fit_output, static_output, units, wasm_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +102,7 @@ def command(
     common.show_warnings(result.quantization)
     if result.report.get("format") == "static":
         if layers:
-            static_output.show_fit(console, result.report["fit"]["layers"])
+            fit_output.show_layers(console, result.report["fit"])
         static_output.show_library(console, model, result)
         return
     if layers:

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli import units
-from edgeq.cli.common import output_options, print_json, require_file, stdout_console, table
+from edgeq.cli import common, fit_output, units
+from edgeq.cli.common import table
 from edgeq.cli.compile_command import programs_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@click.command("inspect", short_help="Show layers, bits and sizes of a file.")
+@click.command("inspect", short_help="Show layers, bits and sizes of a file, and whether it fits.")
 @click.argument("file", type=click.Path())
-@output_options
-def command(file: str, as_json: bool) -> None:
-    """Show what is inside FILE: an ONNX model, an integer graph, or an artifact of any processor."""
-    from edgeq.evaluate.describe import describe
+@click.option(
+    "--target", metavar="NAME|FOLDER", help="Would it fit this device? Compiles a model for it and keeps nothing."
+)
+@click.option("--flash", type=common.BYTES, help="Flash that is free for the model (default: the target's).")
+@click.option("--ram", type=common.BYTES, help="RAM that is free for the model (default: the target's).")
+@common.calibration_options
+@common.shape_options
+@common.output_options
+def command(file: str, target: str | None, flash: int | None, ram: int | None, as_json: bool, **given: Any) -> None:
+    """Show what is inside FILE: an ONNX model, an integer graph, an artifact of any processor, or the folder of a
+    static library.
 
-    facts = describe(require_file(file, "file"))
+    With --target (or a static library) flash, RAM and stack are compared with the target's memories, layer by layer;
+    the exit code is 1 if it doesn't fit. A float model without --calib is calibrated with random data; its
+    sizes are real.
+    """
+    from edgeq import inspect_api
+
+    path = file if Path(file).is_dir() else common.require_file(file, "file")
+    with common.progress_bars(quiet=as_json) as progress:
+        facts = inspect_api.inspect(
+            path, target=target, flash=flash, ram=ram, progress=progress, **common.settings(given)
+        )
+    found = facts.get("fit")
     if as_json:
-        print_json(facts)
-        return
-    console = stdout_console()
-    if facts["kind"] == "artifact":
-        show_artifact(console, facts)
+        common.print_json(facts)
+    elif found:
+        fit_output.show(common.stdout_console(), str(path), facts)
+    elif facts["kind"] == "artifact":
+        show_artifact(common.stdout_console(), facts)
     else:
-        show_graph(console, facts)
+        show_graph(common.stdout_console(), facts)
+    if found and not found["fits"]:
+        raise click.exceptions.Exit(1)
 
 
 def show_graph(console: Console, facts: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeq.cli import common, units
+from edgeq.cli import common, fit_output, units
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,50 +19,19 @@ CHECKS = {
 
 def show_library(console: Console, model: str, result: CompileResult) -> None:
     """A static library's facts, one a line, and whether it fits."""
-    report, sizes, found = result.report, result.report["sizes"], result.report["fit"]
+    report, found = result.report, result.report["fit"]
     if not result.calibrated:
         common.show_not_calibrated(console)
     name = report["name"]
     console.print(f"[bold]{model}[/] → [bold]{result.path}[/]/lib{name}.a, {name}.h  for {result.target}")
     facts = {
-        "flash": room(found["flash_needed"], found["flash"])
-        + f": code {units.size(sizes['code'])}, weights {units.size(sizes['weights'])}",
-        "RAM": room(found["ram_needed"], found["ram"])
-        + f": arena {units.size(sizes['arena'])}, stack {units.size(sizes['stack'])} at most",
-        "fullest layer": f"{found['peak'].get('name', '–')}: {peak_text(found['peak'])}",
+        **fit_output.summary(found),
         "operations": f"{units.amount(2 * report['macs'])} an inference, {report['step_count']} kernel calls",
         "calibration": common.calibration_text(result.quantization, result.calibrated),
         "self-check": CHECKS[report["checked"]],
         "time": ", ".join(f"{stage} {units.duration(value)}" for stage, value in result.seconds.items()),
     }
     common.show_facts(console, facts)
-
-
-def room(needed: int, there: int | None) -> str:
-    """'97.6 KiB of 1.00 MiB (10 %)'."""
-    if there is None:
-        return units.size(needed)
-    return f"{units.size(needed)} of {units.size(there)} ({100 * needed / there:.0f} %)"
-
-
-def peak_text(peak: dict[str, Any]) -> str:
-    """The buffers that are alive at the fullest moment."""
-    buffers = ", ".join(f"{b['name']} {units.size(b['bytes'])}" for b in peak.get("buffers", [])[:3])
-    return f"{units.size(peak.get('ram', 0))} alive ({buffers})"
-
-
-def show_fit(console: Console, layers: list[dict[str, Any]]) -> None:
-    """RAM that is alive and weights of every kernel call."""
-    listing = common.table("layer", "op", "RAM", "weights", "operations", right=("RAM", "weights", "operations"))
-    for layer in layers:
-        listing.add_row(
-            layer["name"],
-            "+".join(layer["ops"]),
-            units.size(layer["ram"]),
-            units.size(layer["weights"]) if layer["weights"] else "",
-            units.amount(2 * layer["macs"]) if layer["macs"] else "",
-        )
-    console.print(listing)
 
 
 def show_firmware(console: Console, report: dict[str, Any]) -> None:

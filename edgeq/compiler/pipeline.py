@@ -35,6 +35,8 @@ ENTRY_FLAGS = [
     "-g0",
 ]
 GOLDEN_SEED = 20
+_EXECUTABLE = 4
+_UNUSED_CODE = ".text.tvm.fp16.conv"  # TVM puts them into every object, the linker drops them
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,16 @@ def memory_map(program: Program, plan: Plan) -> list[list[Any]]:
 
 def kernel_sizes(objects: Sequence[Path], target: Target) -> dict[str, int]:
     """Kernel → bytes of machine code; objects are named after kernels and a digest."""
-    from edgeq.artifact import elf, wasm
+    return {path.stem.rpartition("_")[0]: _code_size(path.read_bytes(), target) for path in objects}
 
-    size = wasm.code_size if target.webassembly else elf.code_size
-    return {path.stem.rpartition("_")[0]: size(path.read_bytes()) for path in objects}
+
+def _code_size(data: bytes, target: Target) -> int:
+    from edgeq.artifact import elf32, wasm
+
+    if target.webassembly:
+        return wasm.code_size(data)
+    sections = elf32.sections(data)
+    return sum(s.size for s in sections if s.flags & _EXECUTABLE and s.name != _UNUSED_CODE)
 
 
 def _layer(step: Step, program: Program, target: Target, sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -210,6 +210,13 @@ def list_targets() -> list[str]:
     return sorted(p.parent.name for p in target_root().glob("*/target.toml"))
 
 
+def list_microcontrollers() -> list[Target]:
+    """The built-in targets that list their memories, sorted by name."""
+    return [
+        load_target(name) for name in list_targets() if "memories" in _read(name, target_folder(name) / "target.toml")
+    ]
+
+
 def target_folder(name: str) -> Path:
     """Where the target of that name (or path) is described."""
     return Path(name) if ("/" in name or "\\" in name) else target_root() / name

@@ -1,0 +1,78 @@
+"""What `inspect --target` prints: will it fit, layer by layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeq.cli import common, units
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BAR = 16  # characters for all of the RAM, or for the fullest layer where the RAM isn't known
+
+
+def show(console: Console, path: str, facts: dict[str, Any]) -> None:
+    """RAM and flash of every kernel call, the sums, and what is missing."""
+    found = facts["fit"]
+    show_layers(console, found)
+    console.print(f"[bold]{path}[/], {facts['kind']}, on {found['target']}")
+    common.show_facts(console, summary(found))
+    console.print(verdict(found))
+
+
+def show_layers(console: Console, found: dict[str, Any]) -> None:
+    """RAM that is alive, weights and code of every kernel call; `◀` is the peak."""
+    right = ("RAM", "weights", "code", "operations")
+    listing = common.table("layer", "op", "RAM", "", "weights", "code", "operations", right=right)
+    fullest = max((layer["ram"] for layer in found["layers"]), default=0)
+    whole = max(found["ram"] or fullest, fullest, 1)
+    for layer in found["layers"]:
+        mark = " ◀" if layer["ram"] == fullest else ""
+        listing.add_row(
+            layer["name"],
+            "+".join(layer["ops"]),
+            units.size(layer["ram"]),
+            "█" * round(BAR * layer["ram"] / whole) + mark,
+            units.size(layer["weights"]) if layer["weights"] else "",
+            units.size(layer["code"]) if layer["code"] else "",
+            units.amount(2 * layer["macs"]) if layer["macs"] else "",
+        )
+    console.print(listing)
+
+
+def summary(found: dict[str, Any]) -> dict[str, str]:
+    """Flash, RAM and the fullest layer, one fact a line."""
+    return {
+        "flash": room(found["flash_needed"], found["flash"])
+        + f": code {units.size(found['code'])}, weights {units.size(found['weights'])}",
+        "RAM": room(found["ram_needed"], found["ram"])
+        + f": arena {units.size(found['arena'])}, stack {units.size(found['stack'])} at most",
+        "fullest layer": f"{found['peak'].get('name', '–')}: {peak_text(found['peak'])}",
+    }
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """One line if it fits; what is missing, why and what would help if it doesn't."""
+    if found["flash"] is None and found["ram"] is None:
+        return "no memories to compare with: the target lists none, --flash and --ram give them"
+    if found["fits"]:
+        return "[bold green]it fits[/]"
+    texts = [
+        f"[bold red]{short['what']}[/]\n  at layer {short['layer']}: {short['why']}\n  {short['hint']}"
+        for short in found["shortfalls"]
+    ]
+    return "\n".join(texts)
+
+
+def room(needed: int, there: int | None) -> str:
+    """'97.6 KiB of 1.00 MiB (10 %)'."""
+    if there is None:
+        return units.size(needed)
+    return f"{units.size(needed)} of {units.size(there)} ({100 * needed / there:.0f} %)"
+
+
+def peak_text(peak: dict[str, Any]) -> str:
+    """The buffers that are alive at the fullest moment."""
+    buffers = ", ".join(f"{b['name']} {units.size(b['bytes'])}" for b in peak.get("buffers", [])[:3])
+    return f"{units.size(peak.get('ram', 0))} alive ({buffers})"

@@ -1,0 +1,180 @@
+"""`edgeq inspect`: what is inside a file, and whether it fits a device's memories before anything is flashed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeq.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from edgeq.api import Calibration, Progress
+    from edgeq.compiler.fit import Fit
+
+STATIC_KIND = "static library"
+
+
+class _Layer(BaseModel):
+    name: str
+    ops: list[str]
+    kernel: str
+    code: int = Field(ge=0)
+    weights: int = Field(ge=0)
+    macs: int = Field(ge=0)
+
+
+class _Sizes(BaseModel):
+    code: int = Field(ge=0)
+    weights: int = Field(ge=0)
+    arena: int = Field(ge=0)
+    stack: int = Field(default=0, ge=0)
+
+
+class _Manifest(BaseModel):
+    """What a manifest must say so that it can be judged; it comes from a file."""
+
+    model_config = ConfigDict(extra="allow")
+    target: str
+    layers: list[_Layer]
+    memory: list[tuple[str, Literal["input", "output", "value", "scratch"], int, int, int, int]]
+    sizes: _Sizes
+
+
+def inspect(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    flash: int | None = None,
+    ram: int | None = None,
+    calib: Calibration | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Describe a file; with a target (or for a static library's folder) also say whether it fits.
+
+    Args:
+        path: ONNX model, integer graph, artifact, or the folder of a static library.
+        target: compile the model for it in a temporary folder and compare with its memories; a compiled file is judged
+            as it is, by the memories of the target it was compiled for.
+        flash, ram: bytes that are free for the model; by default all that target.toml lists.
+        calib: calibration data of a float model; None: random data, which changes hardly a size.
+        progress: called with (stage, done, total).
+        **settings: of `edgeq.quantize`.
+
+    Returns:
+        see `describe`; `fit` (see `edgeq.compiler.fit.Fit.as_dict`) where it was asked for.
+
+    Raises:
+        ModelError, ArtifactError: unreadable or broken.
+        UsageError: a compiled file for another target; a target without such limits.
+        Everything that `edgeq.compile` raises.
+    """
+    from edgeq.evaluate.describe import describe
+
+    limits = {"flash": flash, "ram": ram}
+    judged = target is not None or flash is not None or ram is not None
+    if Path(path).is_dir():
+        facts = _describe_static(Path(path))
+        return facts | {"fit": _fit_of_file(facts, target, limits).as_dict()}
+    facts = describe(path)
+    if not judged:
+        return facts
+    if facts["kind"] == "artifact":
+        return facts | {"fit": _fit_of_file(facts, target, limits).as_dict()}
+    if target is None:
+        raise UsageError(
+            "a model's size depends on the target", where=str(path), hint="give --target, as in --target cortex-m4"
+        )
+    random = facts["kind"] == "float model" and calib is None
+    found = _fit_of_model(path, target, "random" if random else calib, settings, progress, limits)
+    return facts | {"fit": found.as_dict()}
+
+
+def _fit_of_model(
+    path: str | Path,
+    target: str,
+    calib: Calibration | None,
+    settings: Mapping[str, Any],
+    progress: Progress | None,
+    limits: Mapping[str, int | None],
+) -> Fit:
+    """Compiles the model as `edgeq compile --format static` does and keeps nothing but the sizes."""
+    from edgeq.api import _Clock
+    from edgeq.artifact.static import write_static
+    from edgeq.compiler import load_target
+    from edgeq.compiler.fit import fit
+    from edgeq.static_api import compile_one
+
+    device = load_target(target)
+    if device.webassembly:
+        raise UsageError(
+            "a WebAssembly module has no memories to fit",
+            where=f"--target {target}",
+            hint="`edgeq compile` prints its sizes",
+        )
+    _, compiled, _ = compile_one(path, device, calib, settings, progress, _Clock())
+    with tempfile.TemporaryDirectory(prefix="edgeq-inspect-") as scratch:
+        sizes = write_static(compiled, Path(scratch), "model")
+    return fit(compiled, sizes, **limits)
+
+
+def _describe_static(folder: Path) -> dict[str, Any]:
+    """A static library's folder, by its manifest."""
+    found = [path for path in sorted(folder.glob("*.json")) if (folder / f"lib{path.stem}.a").is_file()]
+    if len(found) != 1:
+        raise ModelError(
+            "this folder is no static library",
+            where=str(folder),
+            why=f"it holds {len(found)} manifests (NAME.json beside libNAME.a); one is needed",
+            hint="give the folder that `edgeq compile --target cortex-m4` wrote",
+        )
+    try:
+        manifest = json.loads(found[0].read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError("the manifest is damaged", where=str(found[0]), why=str(error)) from error
+    checked = _checked(manifest, found[0])
+    return {
+        "kind": STATIC_KIND,
+        "path": str(folder),
+        "file_bytes": (folder / f"lib{found[0].stem}.a").stat().st_size,
+        "sizes": checked.sizes.model_dump(),
+        "manifest": manifest,
+    }
+
+
+def _checked(manifest: Any, where: str | Path) -> _Manifest:
+    try:
+        return _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(
+            "the manifest can't be judged",
+            where=f"{where}, {'.'.join(map(str, first['loc']))}",
+            why=first["msg"],
+            hint="compile the model again with this version of edgeq",
+        ) from error
+
+
+def _fit_of_file(facts: Mapping[str, Any], target: str | None, limits: Mapping[str, int | None]) -> Fit:
+    """A compiled file against the memories of its own target."""
+    from edgeq.compiler.fit import fit_manifest
+    from edgeq.compiler.target import list_targets, load_target
+
+    manifest = _checked({**facts["manifest"], "sizes": facts["sizes"]}, facts["path"])
+    if target is not None and target.rstrip("/").rpartition("/")[2] != manifest.target:
+        raise UsageError(
+            "this file was compiled for another target",
+            where=str(facts["path"]),
+            why=f"it is for {manifest.target}, not for {target}",
+            hint="inspect the model it was made from",
+        )
+    # A name out of a file is looked for among the built-in targets only.
+    device = load_target(target or manifest.target) if target or manifest.target in list_targets() else None
+    memories = device.spec.memories if device is not None else ()
+    image = next((t["shape"] for t in facts.get("inputs", ()) if len(t["shape"]) == 4), ())
+    return fit_manifest(manifest.model_dump(), memories, image, **limits)
