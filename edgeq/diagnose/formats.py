@@ -128,14 +128,14 @@ def _integers(values: Array, name: str, part: float, zero_point: bool) -> Array:
 
 def _floats(values: Array, name: str, part: float) -> Array:
     """Rounded to the numbers of a floating-point format, the largest standing for what is above it."""
-    grid = _grid(name)
+    grid = magnitudes(name)
     step = _or_one(np.abs(values).max(axis=1, keepdims=True) * part / grid[-1])
     scaled = np.abs(values / step)
     middles = (grid[1:] + grid[:-1]) / 2
     return np.asarray(np.sign(values) * grid[np.searchsorted(middles, scaled)] * step)
 
 
-def _grid(name: str) -> Array:
+def magnitudes(name: str) -> Array:
     """Numbers from 0 up that a format has: exponent and mantissa bits as its name says, subnormals included."""
     exponent_bits, mantissa_bits = int(name[-3]), int(name[-1])
     bias = 2 ** (exponent_bits - 1) - 1

@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeq.qat.conversion import convert, prepare
     from edgeq.qat.module import QatModule
+    from edgeq.qat.oneshot import OneShot, SearchProgress, search
     from edgeq.qat.training import Progress, fit
 
 _HOME = {
+    "OneShot": "oneshot",
     "Progress": "training",
     "QatModule": "module",
+    "SearchProgress": "oneshot",
     "convert": "conversion",
     "fit": "training",
     "prepare": "conversion",
+    "search": "oneshot",
 }
 
-__all__ = ["Progress", "QatModule", "convert", "fit", "prepare"]
+__all__ = ["OneShot", "Progress", "QatModule", "SearchProgress", "convert", "fit", "prepare", "search"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeq.errors import UnsupportedOpError
 from edgeq.qat.float_ops import FLOAT
 from edgeq.qat.node import Form, Node, Tensor
-from edgeq.qat.quantizers import ActivationQuantizer, ProductLayer
+from edgeq.qat.quantizers import ActivationQuantizer, WeightLayer
 from edgeq.quantize.integerize.emitter import attributes_of
 from edgeq.quantize.plan import S8, Plan
 from edgeq.quantize.topology import Layer, Topology, clamp_of, constant, is_float, name_of
@@ -46,7 +46,7 @@ class Flow:
         self,
         inputs: Mapping[str, Tensor],
         exact: Mapping[str, Tensor] | None,
-        products: Mapping[str, ProductLayer],
+        products: Mapping[str, WeightLayer],
         activations: Mapping[str, ActivationQuantizer],
         constants: Mapping[str, Tensor],
     ) -> list[Tensor]:
@@ -82,7 +82,7 @@ class Flow:
         self,
         layer: Layer,
         values: Mapping[str, Tensor],
-        products: Mapping[str, ProductLayer],
+        products: Mapping[str, WeightLayer],
         constants: Mapping[str, Tensor],
     ) -> tuple[Tensor, ...]:
         x = values[name_of(layer.inputs[0])]
@@ -107,7 +107,7 @@ class Flow:
         self,
         layer: Layer,
         values: Mapping[str, Tensor],
-        products: Mapping[str, ProductLayer],
+        products: Mapping[str, WeightLayer],
         constants: Mapping[str, Tensor],
         device: torch.device,
     ) -> tuple[list[Tensor | None], list[bool]]:

@@ -17,7 +17,7 @@ from edgeq.integer.graph import IntegerGraph, Quant
 from edgeq.qat.executor import Executor, check_forms
 from edgeq.qat.flow import Flow
 from edgeq.qat.node import Tensor
-from edgeq.qat.quantizers import ActivationQuantizer, ProductLayer, is_scale
+from edgeq.qat.quantizers import ActivationQuantizer, ProductLayer, WeightLayer, is_scale
 from edgeq.quantize.calibrate import Ranges
 from edgeq.quantize.integerize import Integerized, build
 from edgeq.quantize.integerize.weights import keep_integers
@@ -52,13 +52,13 @@ class QatModule(nn.Module):
         self.plan = Plan(self.topology, ranges, policy)
         self._products = products(self.topology)
         self.products = nn.ModuleDict(
-            {_key(p.layer.name): ProductLayer(p, bits_of(self.plan, p)) for p in self._products}
+            {key_of(p.layer.name): ProductLayer(p, bits_of(self.plan, p)) for p in self._products}
         )
-        self.groups = {_key(name): name for name in self._learned_groups()}
+        self.groups = {key_of(name): name for name in self._learned_groups()}
         self.activations = nn.ModuleDict(
             {key: ActivationQuantizer(self.plan.quant(name)) for key, name in self.groups.items()}
         )
-        self._constant_names = {_key(name): name for name in self._trained_constants()}
+        self._constant_names = {key_of(name): name for name in self._trained_constants()}
         self.constants = nn.ParameterDict(
             {key: nn.Parameter(torch.from_numpy(self._constant(name))) for key, name in self._constant_names.items()}
         )
@@ -121,7 +121,8 @@ class QatModule(nn.Module):
 
     def _current(self) -> tuple[Integerized, Executor]:
         device = next(self.parameters()).device
-        state = (str(device), *((id(p), p._version) for p in self.parameters()))
+        variants = [self._product(product.layer.name).variant for product in self._products]
+        state = (str(device), *variants, *((id(p), p._version) for p in self.parameters()))
         if self._built is None or self._built[0] != state:
             built = self._integerize()
             self._built = (state, built, Executor(built.graph, device))
@@ -160,9 +161,9 @@ class QatModule(nn.Module):
         assert isinstance(found, ActivationQuantizer)
         return found
 
-    def _product(self, name: str) -> ProductLayer:
-        found = self.products[_key(name)]
-        assert isinstance(found, ProductLayer)
+    def _product(self, name: str) -> WeightLayer:
+        found = self.products[key_of(name)]
+        assert isinstance(found, WeightLayer)
         return found
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -238,8 +239,8 @@ def _on_grid(x: Tensor, quant: Quant) -> Tensor:
     return _real(_integers(x, quant).clamp(*quant.limits), quant)
 
 
-def _key(name: str) -> str:
-    """A name as torch takes it for a submodule."""
+def key_of(name: str) -> str:
+    """A layer's or tensor's name as torch takes it for a submodule."""
     return name.replace(".", "_")
 
 

@@ -84,7 +84,29 @@ class ActivationQuantizer(nn.Module):
         return f"bits={self.bits}, zero_point={self.zero_point}"
 
 
-class ProductLayer(nn.Module):
+class WeightLayer(nn.Module):
+    """Weights of a Conv, ConvTranspose or MatMul as something that trains: what the module asks of it."""
+
+    def weight(self) -> Tensor:
+        """Quantized weights in real units, in the layout of the float graph's node."""
+        raise NotImplementedError
+
+    @property
+    def bias(self) -> Tensor | None:
+        """float32 [output channels]."""
+        raise NotImplementedError
+
+    def integers(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Integers and scales, both [output channels, fan-in]."""
+        raise NotImplementedError
+
+    @property
+    def variant(self) -> int:
+        """Which of several grids is in force: with the parameters it says what `integers` gives."""
+        return 0
+
+
+class ProductLayer(WeightLayer):
     """The weights of a Conv, ConvTranspose or MatMul as a Brevitas layer.
 
     Args:
@@ -106,9 +128,7 @@ class ProductLayer(nn.Module):
             self.layer.weight.copy_(torch.from_numpy(np.array(product.rows)).reshape(self.layer.weight.shape))
             if product.bias is not None:
                 self.layer.bias.copy_(torch.from_numpy(np.array(product.bias)))
-        rows = product.rows
-        index = product.arrange(np.arange(rows.size).reshape(rows.shape))
-        self.register_buffer("index", torch.from_numpy(np.array(index)), persistent=False)
+        self.register_buffer("index", arrangement(product), persistent=False)
 
     def weight(self) -> Tensor:
         """Quantized weights in real units, in the layout of the float graph's node."""
@@ -129,6 +149,12 @@ class ProductLayer(nn.Module):
             values = torch.round(quantized.value / scale).to(torch.int8)
         rows = len(values)
         return values.cpu().numpy().reshape(rows, -1), scale.contiguous().cpu().numpy().reshape(rows, -1)
+
+
+def arrangement(product: Product) -> Tensor:
+    """For each weight in the layout of the float graph's node its place among the rows, int64."""
+    rows = product.rows
+    return torch.from_numpy(np.array(product.arrange(np.arange(rows.size).reshape(rows.shape))))
 
 
 def _layer(product: Product, bits: int) -> nn.Module:
@@ -176,4 +202,4 @@ def _quantizer(rows: NDArray[np.float32], bits: int, rank: int) -> Any:
 
 def is_scale(name: str) -> bool:
     """Whether a parameter of a prepared module is a scale, by its name: they learn more slowly."""
-    return name.endswith("scaling_impl.value") or name.endswith("scaling.value")
+    return name.endswith(("scaling_impl.value", "scaling.value")) or ".log_scales." in name

@@ -10,7 +10,7 @@ SciPy's `milp` (HiGHS: Huangfu and Hall, Mathematical Programming Computation 10
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,32 +55,53 @@ def solve(space: Space, cost: Table, bounds: list[Bound], tie_break: Table | Non
 
 
 def _minimise(space: Space, cost: Table, bounds: list[Bound]) -> dict[str, Form] | None:
+    def rows(table: Table) -> dict[str, list[float]]:
+        return {layer.name: [table[layer.name][form] for form in layer.forms] for layer in space.layers}
+
+    found = cheapest(rows(cost), [Line(rows(bound.table), bound.most) for bound in bounds])
+    return None if found is None else {layer.name: layer.forms[found[layer.name]] for layer in space.layers}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Σ rows[name][choice] ≤ most."""
+
+    rows: Mapping[str, Sequence[float]]
+    most: float
+
+
+def cheapest(cost: Mapping[str, Sequence[float]], lines: Sequence[Line]) -> dict[str, int] | None:
+    """One choice for every name so that the sum of their costs is least.
+
+    Args:
+        cost: name → cost of each of its choices. lines: what is limited, with the same names and choices.
+
+    Returns:
+        name → place of its choice; None where nothing keeps to the limits.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
-    variables = [(layer.name, form) for layer in space.layers for form in layer.forms]
-    rows, columns = [], []
-    place = 0
-    for row, layer in enumerate(space.layers):
-        for _ in layer.forms:
-            rows.append(row)
-            columns.append(place)
-            place += 1
-    one_each = csr_array((np.ones(place), (rows, columns)), shape=(len(space.layers), place))
+    owners = [row for row, choices in enumerate(cost.values()) for _ in choices]
+    count = len(owners)
+    one_each = csr_array((np.ones(count), (owners, range(count))), shape=(len(cost), count))
     constraints = [LinearConstraint(one_each, 1, 1)]
-    for bound in bounds:
-        line, scale = _line(bound.table, variables)
-        constraints.append(LinearConstraint(line[None, :], -np.inf, bound.most / scale))
-    line, _ = _line(cost, variables)
-    found = milp(line, constraints=constraints, integrality=np.ones(place), bounds=Bounds(0, 1))
+    for line in lines:
+        factors, scale = _scaled(line.rows, cost)
+        constraints.append(LinearConstraint(factors[None, :], -np.inf, line.most / scale))
+    objective, _ = _scaled(cost, cost)
+    found = milp(objective, constraints=constraints, integrality=np.ones(count), bounds=Bounds(0, 1))
     if found.x is None:
         return None
-    return {name: form for (name, form), value in zip(variables, found.x, strict=True) if value > 0.5}
+    taken, places = iter(found.x), {}
+    for name, choices in cost.items():
+        places[name] = int(np.argmax([next(taken) for _ in choices]))
+    return places
 
 
-def _line(table: Table, variables: list[tuple[str, Form]]) -> tuple[NDArray[np.float64], float]:
+def _scaled(rows: Mapping[str, Sequence[float]], names: Iterable[str]) -> tuple[NDArray[np.float64], float]:
     """Coefficients scaled to at most 1: HiGHS's tolerances are absolute."""
-    line = np.array([table[name][form] for name, form in variables], np.float64)
+    line = np.array([value for name in names for value in rows[name]], np.float64)
     scale = float(np.abs(line).max()) or 1.0
     return line / scale, scale
 

@@ -36,6 +36,8 @@ SOLVERS = ("milp", "nsga2")
 FRONT = 12
 #: Steps of the bisection between two budgets of the front.
 BISECTION = 5
+#: How far above a budget that fails larger ones are still tried.
+GIVE_UP = 4
 #: Candidates made as `edgeq compile` makes them before the search gives up.
 TRIES = 5
 
@@ -119,19 +121,20 @@ def _objective(wanted: str | None, costs: Costs) -> str:
 def _by_budget(searcher: Searcher) -> None:
     """Exact solutions for budgets of sensitivity from harmless to harmful, then between the last good and first bad."""
     searcher.expected = FRONT + BISECTION + 1
-    good, bad = None, None
     proposed = [(budget, searcher.propose(budget)) for budget in _budgets(searcher)]
     wanted = [(budget, forms) for budget, forms in proposed if forms is not None]
     if searcher.workers is not None:
         searcher.judge_all([forms for _, forms in wanted])
+    good, bad = 0.0, None
     for budget, forms in wanted:
         if searcher.is_good(searcher.judge(forms)):
-            good = max(good or 0.0, budget)
-        elif bad is None or budget < bad:
+            # Accuracy isn't monotonic: a budget that failed says nothing about those below one that didn't.
+            good, bad = budget, None
+        elif bad is None:
             bad = budget
-        if bad is not None and good is not None and bad > good and budget > 4 * bad:
+        elif budget > GIVE_UP * bad:
             break
-    if good is not None and bad is not None:
+    if good > 0 and bad is not None:
         _bisect(searcher, good, bad)
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from edgeq.errors import UsageError
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.policy import LayerPolicy, Policy
-from edgeq.quantize.products import products
+from edgeq.quantize.products import Product, products
 from edgeq.quantize.topology import shape_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 WIDEST = 8
 WIDTHS = (8, 7, 6, 5, 4, 3, 2)
@@ -111,12 +108,11 @@ def find_space(plan: Plan, widths: Sequence[int] = WIDTHS, narrowest_edge: int =
         layer = product.layer
         own = _said(plan.policy, layer.names)
         allowed = tuple(w for w in chosen if layer.name not in edges or w >= narrowest_edge)
-        positions = _positions(plan, product.weights.size, len(product.rows), layer.output)
         layers.append(
             LayerSpace(
                 layer.name,
                 int(product.weights.size),
-                int(product.weights.size) * positions,
+                macs_of(plan, product),
                 _forms((own,) if own is not None else allowed, product.is_depthwise),
                 product.is_depthwise,
             )
@@ -135,6 +131,7 @@ def _said(policy: Policy, names: Sequence[str]) -> int | None:
     return policy.model_copy(update={"defaults": LayerPolicy()}).layer(*names).weight_bits
 
 
-def _positions(plan: Plan, weights: int, channels: int, output: ir.Value) -> int:
-    """How often each weight is used: output values over output channels."""
-    return max(1, math.prod(shape_of(output)) // channels)
+def macs_of(plan: Plan, product: Product) -> int:
+    """Multiply-accumulates of a run: each weight is used once for every output value of its channel."""
+    positions = math.prod(shape_of(product.layer.output)) // len(product.rows)
+    return int(product.weights.size) * max(1, positions)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.diagnose.formats import FORMATS, _grid, compare_formats, sqnr_in, summary
+from edgeq.diagnose.formats import FORMATS, compare_formats, magnitudes, sqnr_in, summary
 from edgeq.frontend import FloatGraph
 from edgeq.quantize.topology import Topology
 from tests.diagnose.conftest import samples_for
@@ -20,14 +20,14 @@ TYPES = {"fp8 e4m3": ml_dtypes.float8_e4m3fn, "fp8 e5m2": ml_dtypes.float8_e5m2,
 def test_numbers_are_those_of_the_format(name: str) -> None:
     bits = 4 if "4 " in name else 8
     every = np.arange(2 ** (bits - 1), dtype=np.uint8).view(TYPES[name]).astype(np.float64)
-    assert np.array_equal(_grid(name), every[np.isfinite(every)])
+    assert np.array_equal(magnitudes(name), every[np.isfinite(every)])
 
 
 @given(st.sampled_from(sorted(TYPES)), st.integers(0, 2**32 - 1), st.integers(-20, 20))
 def test_numbers_of_a_format_lose_nothing(name: str, seed: int, exponent: int) -> None:
     random = np.random.default_rng(seed)
-    values = random.choice(_grid(name), 32) * random.choice([-1, 1], 32)
-    values[0] = _grid(name)[-1]
+    values = random.choice(magnitudes(name), 32) * random.choice([-1, 1], 32)
+    values[0] = magnitudes(name)[-1]
     assert sqnr_in(values[None] * 2.0**exponent, name) == np.inf
 
 
