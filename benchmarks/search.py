@@ -2,16 +2,21 @@
 
     python benchmarks/search.py rank MODEL --data calib.npz --eval eval.npz --target x86-avx2
     python benchmarks/search.py fronts MODEL --data calib.npz --eval eval.npz
+    python benchmarks/search.py w4a8 MODEL --data calib.npz --eval eval.npz --bits 4 --target x86-avx2
 
 rank: random policies with times predicted from uniform networks, and measured in turns on their artifacts.
 fronts: hypervolume (bit operations, accuracy) of NSGA-II with a predictor and of random search, the same evaluations.
+w4a8: the most accurate policy that is no larger, and the one that is no slower, than the same bits in every layer,
+chosen by its divergence from the float model on the calibration data; accuracies are those of the final artifacts.
 What a search gains against 8 bits the command itself prints: `edgeq search MODEL …` times its final artifact.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +25,12 @@ from edgeq import runtime
 from edgeq.compiler import KernelBuilder
 from edgeq.search.cost import Costs, measure
 from edgeq.search.evolve import evolve
-from edgeq.search.final import in_turns
+from edgeq.search.final import final_graph, in_turns
 from edgeq.search.front import hypervolume
 from edgeq.search.harm import sensitivities
 from edgeq.search.limits import Limits
-from edgeq.search.problem import Problem, load_problem
+from edgeq.search.problem import Problem, load_problem, write_artifact
+from edgeq.search.run import find_policy
 from edgeq.search.sampling import random_search
 from edgeq.search.searcher import Searcher
 from edgeq.search.space import Form, Space, find_space
@@ -85,20 +91,57 @@ def fronts(problem: Problem, evaluations: int, seeds: int) -> None:
             print(f"seed {seed}: hypervolume {areas[0] / worst[0]:.4f} evolved, {areas[1] / worst[0]:.4f} random")
 
 
+def against_uniform(given: argparse.Namespace) -> None:
+    """Mixed policies at the size, and at the time, of the same bits in every layer."""
+    judge = load_problem(given.model, given.data, given.target, evaluation=given.eval, samples=given.samples).judge
+    problem = load_problem(given.model, given.data, given.target, metric="divergence")
+    widths, store = tuple(map(int, given.widths.split(","))), Store()
+    space = find_space(problem.prepared.plan, widths, 2)
+    print(f"{problem.source} on {problem.target.name}, float {judge.reference:.4f}", flush=True)
+    with KernelBuilder() as builder, tempfile.TemporaryDirectory() as folder:
+        costs = measure(problem, space, store, builder)
+        for resource, packed in (("weights", True), ("latency", False)):
+            uniform = space.uniform(given.bits, packed)
+            limits = Limits(**{resource: costs.total(resource, uniform)})
+            found = find_policy(
+                problem, limits, objective="accuracy", widths=widths, narrowest_edge=2, store=store, builder=builder
+            )
+            models = []
+            for label, forms in (("uniform", uniform), ("mixed", found.best.forms)):
+                graph, path = final_graph(problem, forms), Path(folder) / f"{resource}-{label}.edgeq"
+                compiled = write_artifact(graph, problem.target, path, builder)
+                models.append(runtime.load(path, emulate=False))
+                size = sum(int(layer["weights"]) for layer in compiled.layers)
+                bits = Counter(str(form) for form in forms.values())
+                spread = ", ".join(f"{count}×{form}" for form, count in sorted(bits.items()))
+                print(
+                    f"  same {resource}, {label}: {judge.score(path, 2):.4f}, {size} bytes, bits {spread}", flush=True
+                )
+                if given.keep:
+                    shutil.copy(path, given.keep / f"{path.stem}.edgeq")
+            times = in_turns(models)
+            print(f"  same {resource}: uniform takes {times[0] / times[1]:.3f} of mixed's time", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rank", "fronts"))
+    parser.add_argument("what", choices=("rank", "fronts", "w4a8"))
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--eval", type=Path)
     parser.add_argument("--target", default="x86-avx2")
     parser.add_argument("--samples", type=int)
     parser.add_argument("--calib-samples", type=int)
-    parser.add_argument("--widths", default="8,7,6,5,4,3,2", help="of rank")
+    parser.add_argument("--widths", default="8,7,6,5,4,3,2", help="of rank and w4a8")
     parser.add_argument("--policies", type=int, default=30)
     parser.add_argument("--evaluations", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--bits", type=int, default=4, help="of w4a8: of every layer")
+    parser.add_argument("--keep", type=Path, help="of w4a8: folder for its artifacts")
     given = parser.parse_args()
+    if given.what == "w4a8":
+        against_uniform(given)
+        return
     problem = load_problem(
         given.model, given.data, given.target,
         evaluation=given.eval, samples=given.samples, calib_samples=given.calib_samples,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @common.target_option
 @click.option("--data", required=True, type=click.Path(), help="Calibration data; labels y in it judge accuracy.")
 @click.option("--eval", "evaluation", type=click.Path(), help="Other data to judge accuracy on.")
-@click.option("--metric", default="top1", show_default=True, metavar="top1|top5|auc|mse|FILE.py:FUNCTION")
+@click.option("--metric", default="top1", show_default=True, metavar="top1|top5|auc|mse|divergence|FILE.py:FUNCTION")
 @click.option("--max-latency", metavar="TIME", help="12ms, 80us: for targets that run on this machine.")
 @click.option("--max-instructions", metavar="COUNT", help="20M: of a run, for emulated targets too.")
 @click.option("--max-weights", metavar="SIZE", help="64KiB: weights in the artifact.")
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--min-accuracy", metavar="VALUE", help="0.92; or -0.5: at most half a point below the float model.")
 @click.option(
     "--objective",
-    type=click.Choice(["latency", "instructions", "weights", "bitops"]),
-    help="What to make small (default: latency, or instructions where the target only runs emulated).",
+    type=click.Choice(["latency", "instructions", "weights", "bitops", "energy", "accuracy"]),
+    help="What to make small (default: latency, or instructions where the target only runs emulated); accuracy: large.",
 )
 @click.option("--widths", metavar="8,6,4", help="Bits to choose from (default: 8,7,6,5,4,3,2).")
 @click.option(

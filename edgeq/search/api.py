@@ -47,8 +47,10 @@ def search(
         model: float ONNX model. data: calibration data; with labels `y` it also judges accuracy.
         limits: hard; None: at most half a point below the float model.
         target: a name of `edgeq targets`, or a folder. output: YAML file for the policy. html: page.
-        evaluation: other data to judge on. metric: top1, top5, auc, mse, or `path.py:function`.
-        objective: latency, instructions, weights or bitops; None: the first of these that can be measured.
+        evaluation: other data to judge on. metric: top1, top5, auc, mse, `path.py:function`, or divergence (in nats,
+            from the float model's outputs: no labels needed).
+        objective: latency, instructions, weights, bitops, energy; None: the first of these that can be measured;
+            accuracy: as much of it as the other limits allow.
         widths: bits to choose from, 2 … 8. edge_bits: fewest of the first and last layer.
         policy: YAML: what is decided already. observer, preprocess: as for `quantize`.
         samples: judge on at most this many. calib_samples: calibrate on at most this many.

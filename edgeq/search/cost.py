@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.errors import RunError, ToolError
+from edgeq.search.energy import BYTE, energy_table
 from edgeq.search.milp import Table
 from edgeq.search.problem import Problem, Progress
 from edgeq.search.space import Assignment, Form, Space
@@ -36,7 +37,8 @@ class Costs:
     """Cost of every layer in every form, and of what no choice changes.
 
     Attributes:
-        tables: resource → layer → {form: amount}: latency in seconds, instructions, weights in bytes, bitops.
+        tables: resource → layer → {form: amount}: latency in seconds, instructions, weights in bytes, bitops, energy
+            in joules (a proxy, see `energy.py`).
         fixed: resource → amount of all steps without a choice.
         arena: bytes, the most of all forms.
         measured: "native", "emulated" (instructions only), or "modelled" (sizes only).
@@ -105,6 +107,7 @@ def measure(
         layer.name: {form: float(layer.macs * form.bits * 8) for form in layer.forms} for layer in space.layers
     }
     fixed["bitops"] = 0.0
+    tables["energy"], fixed["energy"] = energy_table(space, tables["weights"]), fixed["weights"] * BYTE
     return Costs(tables, fixed, arena, measured, notes)
 
 

@@ -1,4 +1,8 @@
-"""How good outputs are: a metric on labelled data, or agreement with the float model where there are no labels."""
+"""How good outputs are: a metric on labelled data, or closeness to the float model where there are no labels.
+
+Without labels the float model's own choices stand for them; with the metric `divergence` its outputs do, which tells
+more policies apart on few samples.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +20,28 @@ if TYPE_CHECKING:
     from edgeq.evaluate.dataset import Dataset
 
 Array = NDArray[Any]
+DIVERGENCE = "divergence"
+#: Outputs of a softmax are taken for no less than this: 8 bits hold no smaller ones.
+_LEAST_CHANCE = 1e-3
 #: Fewest samples that a judgement is worth anything on.
 FEWEST_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A metric by its name, so that it can travel to other processes: higher is better."""
+    """A metric by its name, so that it can travel to other processes: higher is better.
+
+    Attributes:
+        metric: of `edgeq eval`, or divergence. classes: the outputs are logits or probabilities.
+    """
 
     metric: str
+    classes: bool = False
 
     def __call__(self, outputs: Array, labels: Array, inputs: Array) -> float:
         """Value of outputs [n, …]."""
+        if self.metric == DIVERGENCE:
+            return -_divergence(labels, outputs, self.classes)
         from edgeq.evaluate.metrics import apply_metric, load_metric
 
         value = apply_metric(load_metric(self.metric), outputs, labels, inputs)
@@ -60,8 +74,29 @@ class Judge:
         return self.scorer(outputs, self.dataset.labels, next(iter(self.dataset.inputs.values())))
 
 
-def make_judge(model: str | Path, data: str | Path, metric: str, samples: int | None, preprocess: str | None) -> Judge:
+def _divergence(reference: Array, outputs: Array, classes: bool) -> float:
+    """Of outputs [n, …] from the float model's, in nats."""
+    from edgeq.quantize.divergence import divergence
+
+    pair = [np.asarray(array, np.float64).reshape(len(array), -1) for array in (reference, outputs)]
+    if classes and pair[0].min() >= 0 and np.allclose(pair[0].sum(axis=1), 1, atol=0.01):
+        pair = [np.log(np.maximum(array, _LEAST_CHANCE)) for array in pair]
+    return divergence([[pair[0]]], [[pair[1]]], [classes])
+
+
+def make_judge(
+    model: str | Path,
+    data: str | Path,
+    metric: str,
+    samples: int | None,
+    preprocess: str | None,
+    classes: bool = False,
+) -> Judge:
     """Labelled data with a metric; without labels the float model's own choices are the labels.
+
+    Args:
+        model: float. data: with labels or without. metric: of `edgeq eval`, or divergence from the float model.
+        samples: at most this many. preprocess: of images. classes: the outputs are logits or probabilities.
 
     Raises:
         DataError: too few samples, or no labels and outputs that choose nothing.
@@ -70,7 +105,8 @@ def make_judge(model: str | Path, data: str | Path, metric: str, samples: int | 
     from edgeq.evaluate.metrics import FRACTIONS, load_metric
     from edgeq.evaluate.models import open_model
 
-    load_metric(metric)  # an unknown one is refused before anything runs
+    if metric != DIVERGENCE:
+        load_metric(metric)  # an unknown one is refused before anything runs
     reference = open_model(model, threads=4)
     dataset = load_dataset(data, reference.inputs, limit=samples, preprocess=preprocess)
     if len(dataset) < FEWEST_SAMPLES:
@@ -81,8 +117,10 @@ def make_judge(model: str | Path, data: str | Path, metric: str, samples: int | 
             hint=f"give at least {FEWEST_SAMPLES}, better hundreds, with --eval",
         )
     outputs = next(iter(reference.run(dataset.inputs).values()))
-    has_labels = dataset.labels is not None
-    if not has_labels:
+    has_labels = dataset.labels is not None and metric != DIVERGENCE
+    if metric == DIVERGENCE:
+        dataset = Dataset(dataset.inputs, outputs)
+    elif not has_labels:
         flat = outputs.reshape(len(outputs), -1)
         if metric != "top1" or flat.shape[1] < 2:
             raise DataError(
@@ -92,7 +130,7 @@ def make_judge(model: str | Path, data: str | Path, metric: str, samples: int | 
                 hint="put the labels into the .npz as y, or give --eval",
             )
         dataset = Dataset(dataset.inputs, np.argmax(flat, axis=1))
-    scorer = Scorer(metric)
+    scorer = Scorer(metric, classes)
     assert dataset.labels is not None
     value = scorer(outputs, dataset.labels, next(iter(dataset.inputs.values())))
     return Judge(scorer, dataset, value, metric in FRACTIONS, has_labels)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from edgeq.errors import UsageError
 
-Objective = Literal["latency", "instructions", "weights", "bitops"]
-OBJECTIVES: tuple[Objective, ...] = ("latency", "instructions", "weights", "bitops")
+#: What is summed over layers and can be made small; and accuracy, made as large as the limits allow.
+RESOURCES = ("latency", "instructions", "weights", "bitops", "energy")
+ACCURACY = "accuracy"
 
 _TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _SIZES = {"": 1, "b": 1, "kb": 1e3, "k": 1024, "kib": 1024, "mb": 1e6, "m": 1024**2, "mib": 1024**2}

@@ -136,7 +136,9 @@ def load_problem(
     from edgeq.compiler.target import load_target
     from edgeq.evaluate.models import kind_of
     from edgeq.quantize import QuantizeOptions
+    from edgeq.quantize.divergence import class_outputs
     from edgeq.quantize.pipeline import prepare
+    from edgeq.quantize.promote import final_outputs
 
     if kind_of(model) != "float model":
         raise UsageError(
@@ -149,7 +151,9 @@ def load_problem(
     calibration = api.calibration_data(graph, data, calib_samples, preprocess, 0)
     options = QuantizeOptions.make(observer=observer, policy=policy, progress=progress)
     prepared = prepare(graph, calibration, options)
-    judge = make_judge(model, evaluation or data, metric, samples, preprocess)
+    topology = prepared.plan.topology
+    classes = class_outputs(topology, final_outputs(topology))
+    judge = make_judge(model, evaluation or data, metric, samples, preprocess, classes[0])
     return Problem(prepared, judge, wanted, Path(model).name, _digest(prepared, judge))
 
 

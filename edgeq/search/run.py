@@ -21,7 +21,7 @@ from edgeq.search.evaluate import Workers
 from edgeq.search.final import Measured, measure_final
 from edgeq.search.found import Found
 from edgeq.search.front import front_of
-from edgeq.search.limits import Limits
+from edgeq.search.limits import ACCURACY, RESOURCES, Limits
 from edgeq.search.problem import Problem, Progress
 from edgeq.search.refuse import check_limits, impossible
 from edgeq.search.searcher import Candidate, Searcher
@@ -36,6 +36,8 @@ SOLVERS = ("milp", "nsga2")
 FRONT = 12
 #: Steps of the bisection between two budgets of the front.
 BISECTION = 5
+#: Of the most accurate: how far sensitivities may be off (standard deviation of the logarithm), and their exponents.
+DOUBT, POWERS = 0.5, (1.0, 0.7, 0.5)
 #: How far above a budget that fails larger ones are still tried.
 GIVE_UP = 4
 #: Candidates made as `edgeq compile` makes them before the search gives up.
@@ -63,7 +65,8 @@ def find_policy(
 
     Args:
         problem: of `load_problem`. limits: hard.
-        objective: latency, instructions, weights or bitops; None: the first of these that was measured.
+        objective: latency, instructions, weights, bitops or energy; None: the first of these that was measured;
+            accuracy: as much of it as the other limits allow.
         widths: bits that may be chosen; None: 2 … 8. narrowest_edge: fewest bits of the first and last layer.
         store: what is known from earlier searches; None: the one in the cache.
         builder: code generators. threads: samples judged at a time.
@@ -88,8 +91,9 @@ def find_policy(
         problem.round_all(space, progress)
         costs = measure(problem, space, facts, builder, progress)
         harm = sensitivities(problem, space, facts, progress)
-        chosen = _objective(objective, costs)
+        chosen = _objective(None if objective == ACCURACY else objective, costs)
         searcher = Searcher(problem, space, costs, harm, limits, chosen, facts, builder, threads, progress)
+        searcher.most_accurate = objective == ACCURACY
         check_limits(searcher)
         if scheduler is not None or jobs > 1:
             share = max(1, threads // jobs)
@@ -97,7 +101,9 @@ def find_policy(
                 Workers(problem.judge, jobs=jobs, scheduler=scheduler, threads=share)
             )
         uniform = searcher.judge(space.uniform(8))
-        if solver == "milp":
+        if solver == "milp" and searcher.most_accurate:
+            _by_harm(searcher, seed)
+        elif solver == "milp":
             _by_budget(searcher)
         else:
             _by_evolution(searcher, evaluations, seed)
@@ -105,7 +111,7 @@ def find_policy(
 
 
 def _objective(wanted: str | None, costs: Costs) -> str:
-    measured = [name for name in ("latency", "instructions", "weights", "bitops") if name in costs.tables]
+    measured = [name for name in RESOURCES if name in costs.tables]
     if wanted is None:
         return measured[0]
     if wanted not in measured:
@@ -113,7 +119,7 @@ def _objective(wanted: str | None, costs: Costs) -> str:
             f"{wanted} was not measured for this target",
             where="--objective",
             why="; ".join(costs.notes) or "its code doesn't run on this machine",
-            hint=f"choose one of {', '.join(measured)}",
+            hint=f"choose one of {', '.join([*measured, ACCURACY])}",
         )
     return wanted
 
@@ -136,6 +142,24 @@ def _by_budget(searcher: Searcher) -> None:
             break
     if good > 0 and bad is not None:
         _bisect(searcher, good, bad)
+
+
+def _by_harm(searcher: Searcher, seed: int) -> None:
+    """The least harmful within the limits, and within the limits under sensitivities that are a little off."""
+    import numpy as np
+
+    searcher.expected = FRONT + BISECTION + 1
+    generator = np.random.default_rng(seed)
+    found = [searcher.least_harmful()]
+    for step in range(FRONT + BISECTION - 1):
+        factors = np.exp(generator.normal(0, DOUBT, len(searcher.harm)))
+        power = POWERS[step % len(POWERS)]
+        guess = {
+            name: {form: float(factor * value**power) for form, value in row.items()}
+            for (name, row), factor in zip(searcher.harm.items(), factors, strict=True)
+        }
+        found.append(searcher.least_harmful(guess))
+    searcher.judge_all([forms for forms in found if forms is not None])
 
 
 def _by_evolution(searcher: Searcher, evaluations: int, seed: int) -> None:
@@ -174,7 +198,7 @@ def _finish(searcher: Searcher, fitting: list[Candidate], uniform: Candidate) ->
     problem = searcher.problem
     uniform, reference = searcher.finish(uniform)
     failed = []
-    for candidate in sorted(fitting, key=lambda c: (c.predicted[searcher.objective], -c.accuracy))[:TRIES]:
+    for candidate in sorted(fitting, key=searcher.rank)[:TRIES]:
         best, graph = searcher.finish(candidate)
         if not searcher.is_good(best):
             failed.append(best)

@@ -59,6 +59,12 @@ class Searcher:
     expected: int = 0
     seen: dict[tuple[tuple[str, Form], ...], Candidate] = field(default_factory=dict)
     fresh: int = 0
+    most_accurate: bool = False
+
+    def rank(self, candidate: Candidate) -> tuple[float, float]:
+        """Small is good: by cost, or by accuracy where that is what is wanted."""
+        cost, accuracy = candidate.predicted[self.objective], -candidate.accuracy
+        return (accuracy, cost) if self.most_accurate else (cost, accuracy)
 
     @property
     def least(self) -> float | None:
@@ -79,9 +85,14 @@ class Searcher:
         cost = self.costs.tables[self.objective]
         return milp.solve(self.space, cost, [*self.bounds(), Bound(self.harm, budget)], tie_break=self.harm)
 
-    def least_harmful(self) -> dict[str, Form] | None:
-        """The assignment of least sensitivity within the limits: where accuracy fails here, it fails everywhere."""
-        return milp.solve(self.space, self.harm, self.bounds(), tie_break=self.costs.tables[self.objective])
+    def least_harmful(self, harm: milp.Table | None = None) -> dict[str, Form] | None:
+        """The assignment of least sensitivity within the limits: where accuracy fails here, it fails everywhere.
+
+        Args:
+            harm: sensitivities; None: the measured ones.
+        """
+        cost = self.costs.tables[self.objective]
+        return milp.solve(self.space, harm or self.harm, self.bounds(), tie_break=cost)
 
     def judge(self, forms: Assignment) -> Candidate:
         """Score an assignment on the integer arithmetic, once; how weights are stored changes no bit."""

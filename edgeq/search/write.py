@@ -11,8 +11,14 @@ from edgeq.search.problem import layer_policy
 from edgeq.search.searcher import Candidate
 from edgeq.search.space import Form
 
-AMOUNTS = {"latency": 1e6, "instructions": 1e-3, "weights": 1.0, "bitops": 1e-6}
-UNITS = {"latency": "µs", "instructions": "k instructions", "weights": "bytes", "bitops": "M bit operations"}
+AMOUNTS = {"latency": 1e6, "instructions": 1e-3, "weights": 1.0, "bitops": 1e-6, "energy": 1e6}
+UNITS = {
+    "latency": "µs",
+    "instructions": "k instructions",
+    "weights": "bytes",
+    "bitops": "M bit operations",
+    "energy": "µJ",
+}
 
 
 def amount(resource: str, value: float) -> str:

@@ -46,6 +46,26 @@ def test_accuracy_is_kept_and_bits_are_saved(problem: Problem, store: Store) -> 
     assert accuracies == sorted(accuracies)
 
 
+def test_as_accurate_as_a_limit_allows(problem: Problem, store: Store) -> None:
+    cheap = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    most = cheap.costs.total("weights", cheap.space.uniform(4, True))
+    found = find_policy(problem, Limits(weights=most), objective="accuracy", store=store, widths=(8, 4, 2))
+    assert found.best.predicted["weights"] <= most < found.uniform.predicted["weights"]
+    within = [each for each in found.seen if each.predicted["weights"] <= most]
+    assert found.best.accuracy >= max(each.accuracy for each in within) - 0.02  # made anew, a sample may change
+    assert found.best.predicted["energy"] < found.uniform.predicted["energy"]
+
+
+def test_without_labels_closeness_to_the_float_model_counts(digits: Path, tmp_path: Path, store: Store) -> None:
+    np.savez(tmp_path / "x.npz", x=np.load(digits / "calib.npz")["x"][:64])
+    close = load_problem(digits / "digits.onnx", tmp_path / "x.npz", TARGET, metric="divergence")
+    assert close.judge.reference == 0
+    assert not close.judge.has_labels
+    found = find_policy(close, Limits(drop=0.01), objective="bitops", store=store, widths=(8, 4, 2))
+    assert -0.01 <= found.best.accuracy < 0
+    assert found.uniform.accuracy > min(each.accuracy for each in found.seen)
+
+
 def test_second_search_judges_nothing_again(problem: Problem, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     first = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
     monkeypatch.setattr(module, "judge_assignment", lambda *a: pytest.fail("judged again"))
