@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
 from edgeq.compiler.isa.x86 import Avx2
-from edgeq.compiler.isa.x86_pairing import WINDOW, WindowPairs
+from edgeq.compiler.isa.x86_arrangement import WINDOW
+from edgeq.compiler.isa.x86_pairing import ArrangedBytes
 from edgeq.compiler.isa.x86_products import BroadcastProduct, BytePairs
 
 ISA = Avx2()
@@ -25,10 +26,10 @@ _WORDS = BroadcastProduct(
 
 _BYTES = BytePairs("u8", group=4, lanes=8, registers=16, widest=2, overhead=3)
 
-_PAIRED = WindowPairs("u8", group=WINDOW, lanes=8, registers=16, widest=2, overhead=3)
+_ARRANGED = ArrangedBytes("u8", group=WINDOW, lanes=8, registers=16, widest=2, overhead=3)
 
 PRODUCTS: dict[str, tuple[Product, ...]] = {
-    "u8": (_BYTES, _PAIRED, replace(_WORDS, x_dtype="u8", stages=True)),
+    "u8": (_BYTES, _ARRANGED, replace(_WORDS, x_dtype="u8", stages=True)),
     "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(_WORDS, x_dtype="s8", stages=True)),
     "s16": (_WORDS,),
 }

@@ -119,15 +119,20 @@ class Product:
         """The same product summing this many groups in 16 bits."""
         return replace(self, depth=depth) if self.bounded else self
 
-    def planned(self: _Self, depth: int, steps: tuple[int, int]) -> _Self | None:
-        """The same product for weights that allow this `depth`, or paired steps (isa/x86_pairing.py); None: it is not
+    @property
+    def whole(self) -> bool:
+        """Whether `accumulate` takes all runs of K at once, and `pack_layer` packs."""
+        return False
+
+    def planned(self: _Self, depth: int, steps: tuple[int, ...]) -> _Self | None:
+        """The same product for weights that allow this `depth`, or an arrangement (isa/x86_pairing.py); None: it is not
         exact for them."""
         return self.with_depth(depth) if depth or not self.bounded else None
 
-    def steps_for(self, weights: IntArray) -> tuple[int, int]:
-        """Steps of a run where the product pairs weights, int8 [columns, runs, groups, group]; (0, 0): it doesn't, or
-        they were too many."""
-        return 0, 0
+    def steps_for(self, weights: IntArray) -> tuple[int, ...]:
+        """What `planned` has to know where the product arranges weights, int8 [columns, runs, groups, group]; (): it
+        doesn't."""
+        return ()
 
     def run_steps(self, groups: int) -> int:
         """Steps of a run of this many groups, for its cost."""
@@ -175,6 +180,18 @@ class Product:
         groups, vectors, lanes, group = weights.shape
         units = weights.reshape(groups, vectors, lanes, group // self.unit, self.unit).transpose(0, 1, 3, 2, 4)
         return narrow.pack(np.ascontiguousarray(units).reshape(groups, -1), self.bits)
+
+    def pack_layer(
+        self, weights: IntArray, lanes: IntArray, blocks: list[tuple[int, int]], places: IntArray
+    ) -> IntArray:
+        """Weights of all blocks of a product that is `whole`.
+
+        Args:
+            weights: int8 [channels, runs, groups, group], by channel; lanes: the same in the order of lanes.
+            blocks: (first lane, registers) of each.
+            places: int [runs · groups], the element of x where each group begins.
+        """
+        raise NotImplementedError
 
     def run_bytes(self, groups: int, vectors: int) -> int:
         """Bytes of the packed weights of one run and one block."""

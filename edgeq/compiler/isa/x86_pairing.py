@@ -1,257 +1,201 @@
-"""Full 8-bit weights at the speed of pmaddubsw: pairs of K are chosen so that no pair's 16-bit sum can saturate.
+"""Weights of 7 and 8 bits through pmaddubsw in an order, and as deep, as they allow (isa/x86_arrangement.py).
 
-pmaddubsw adds the products of two neighbouring k; with weights of 8 bits some such pairs can pass 16 bits in a column.
-Which two k meet is free, though: within a *window* of 16 consecutive k, two are *compatible* if in every column of the
-block both weights' positive parts sum to at most 128, and their negative parts too (255 · 128 = 32640). A matching of
-compatible k makes steps of two pairs; pshufb brings the activations into their order by a 4-byte index a step. A k that
-is left over meets itself, its weight split into halves. A run has the same number of steps in every block of columns:
-the largest that any needs, the others end in steps of zeros.
+Weights of a block lie as
+
+    int32 words: how many sets of each size and paired steps there are; then the place of every group in x, in the order
+        in which groups are multiplied; behind them place of the window and index for pshufb of every paired step
+    bytes: [vectors, lanes, 4] of every group and paired step, in the same order
+
+so that loops' lengths differ from block to block and one kernel serves all. A group's place says in which run of K it
+is, so all runs are one list.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import Product, Run
+from edgeq.compiler.isa.x86_arrangement import DEPTHS, GROUP, WINDOW, Block, arrange
 from edgeq.errors import CompileError
 
-WINDOW = 16
-MOST = 128  # largest sum of positive (negative) parts of a pair, for u8 activations
-HEADER = 8  # bytes of a step before its weights: the window's place in the run, the index for pshufb
-LEAST_K = 128  # shorter runs gain nothing
-_BLOCKS_AT_A_TIME = 16
-MOST_EXTRA = 1.05  # steps over those of weights that need no care
-
-
-def compatibility(weights: IntArray) -> IntArray:
-    """int8 [windows, columns, 16] -> bool [windows, 16, 16]: which two k may be a pair."""
-    result = np.ones((len(weights), WINDOW, WINDOW), bool)
-    for part in (np.maximum(weights, 0).astype(np.int16), -np.minimum(weights, 0).astype(np.int16)):
-        for column in range(weights.shape[1]):
-            own = part[:, column]
-            result &= own[:, :, None] + own[:, None, :] <= MOST
-    result[:, np.arange(WINDOW), np.arange(WINDOW)] = False
-    return result
-
-
-def matching(compatible: IntArray, free: IntArray) -> IntArray:
-    """int [windows, 16]: the partner of each free k; itself where none is left or it isn't free.
-
-    The k with the fewest compatible ones chooses first, all windows at once.
-
-    Args:
-        compatible: bool [windows, 16, 16]. free: bool [windows, 16].
-    """
-    free, every = free.copy(), np.arange(len(free))
-    partner = np.tile(np.arange(WINDOW), (len(free), 1))
-    while True:
-        choices = (compatible & free[:, None, :]).sum(2)
-        first = np.where(free & (choices > 0), choices, WINDOW + 1).argmin(1)
-        possible = compatible[every, first] & free & free[every, first][:, None]
-        second = np.where(possible, choices, WINDOW + 1).argmin(1)
-        found = possible[every, second]
-        if not found.any():
-            return partner
-        at, a, b = every[found], first[found], second[found]
-        partner[at, a], partner[at, b] = b, a
-        free[at, a] = free[at, b] = False
+LEAST_K = 48  # shorter runs gain nothing
+_COUNTS = len(DEPTHS) + 2
+_HEADER = 8  # words in front of the places
+_LINE = 16  # words of a cache line: weights start at a multiple
+# Instructions for 32 products by size of the set: pmaddubsw, paddw for all but one, pmaddwd and paddd once a set; for a
+# paired step pshufb of one register serves two.
+_EFFORT = {**{size: 1 + (size - 1) / size + 2 / size for size in (*DEPTHS, 1)}, 0: 3.5}
+_EFFORT_UNIT = 16  # efforts are kept as whole sixteenths
 
 
 @dataclass(frozen=True)
-class WindowSteps:
-    """The steps of one window.
+class ArrangedBytes(Product):
+    """pmaddubsw on sets of groups and on pairs.
 
     Attributes:
-        plain: first k of quads that are taken as they lie.
-        pairs: (a, b) for the others, a = b where a k is split.
+        layout: (registers side by side, words, steps of a block, sixteenths of an instruction a step takes), of the
+            block that needs most; the last is an average.
     """
 
-    plain: list[int]
-    pairs: list[tuple[int, int]]
-
-    @property
-    def count(self) -> int:
-        return len(self.plain) + -(-len(self.pairs) // 2)
-
-
-def steps_of(weights: IntArray) -> list[WindowSteps]:
-    """Steps of every window of one run and block, int8 [windows, columns, 16]; k whose weights are all 0 are left out.
-
-    Quads stay as they lie where that takes no more steps.
-    """
-    compatible, live = compatibility(weights), np.any(weights, axis=1)
-    neighbours = compatible[:, np.arange(0, WINDOW, 2), np.arange(1, WINDOW, 2)]
-    good = neighbours.reshape(-1, 4, 2).all(2) & live.reshape(-1, 4, 4).any(2)
-    whole = _windows(good & False, live, matching(compatible, live))
-    kept = _windows(good, live, matching(compatible, live & ~np.repeat(good, 4, 1)))
-    return [b if b.count <= a.count else a for a, b in zip(whole, kept, strict=True)]
-
-
-def _windows(quads: IntArray, live: IntArray, partner: IntArray) -> list[WindowSteps]:
-    others = live & ~np.repeat(quads, 4, 1)
-    rows = zip(quads.tolist(), others.tolist(), partner.tolist(), strict=True)
-    return [
-        WindowSteps(
-            [4 * q for q in range(4) if plain[q]],
-            [(k, own[k]) for k in range(WINDOW) if k <= own[k] and (left[k] or left[own[k]])],
-        )
-        for plain, left, own in rows
-    ]
-
-
-@lru_cache(maxsize=4)
-def _enough(data: bytes, shape: tuple[int, ...], columns: int, most: int) -> tuple[int, int]:
-    """(plain, other) steps that are enough for every run and block of int8 [columns, runs, windows, 16].
-
-    (0, 0) as soon as one takes more than `most`: weights that pair badly do so everywhere.
-    """
-    channels, runs, windows, _ = shape
-    padded = np.zeros((-(-channels // columns) * columns, *shape[1:]), np.int8)
-    padded[:channels] = np.frombuffer(data, np.int8).reshape(shape)
-    blocks: IntArray = padded.reshape(-1, columns, runs, windows, WINDOW).transpose(0, 2, 3, 1, 4)
-    plain, total = windows * 4, 0
-    for start in range(0, len(blocks), _BLOCKS_AT_A_TIME):
-        some = blocks[start : start + _BLOCKS_AT_A_TIME]
-        found = steps_of(np.ascontiguousarray(some).reshape(-1, columns, WINDOW))
-        for first in range(0, len(found), windows):
-            run = found[first : first + windows]
-            plain = min(plain, sum(len(window.plain) for window in run))
-            total = max(total, sum(window.count for window in run))
-        if total > most:
-            return 0, 0
-    return plain, total - plain
-
-
-@dataclass(frozen=True)
-class WindowPairs(Product):
-    """pmaddubsw on compatible pairs, widened every step.
-
-    Attributes:
-        steps: of a run: those that take four k as they lie, then those that need pshufb.
-    """
-
-    steps: tuple[int, int] = (0, 0)
+    layout: tuple[int, ...] = ()
     pace: float = 0.46
 
     @property
     def bounded(self) -> bool:
         return True
 
-    def planned(self, depth: int, steps: tuple[int, int]) -> WindowPairs | None:
-        return replace(self, steps=steps) if any(steps) else None
+    @property
+    def whole(self) -> bool:
+        return True
 
-    def steps_for(self, weights: IntArray) -> tuple[int, int]:
-        length = weights.shape[2] * WINDOW
-        if length < LEAST_K:
-            return 0, 0
-        most = int(MOST_EXTRA * length / 4)
-        return _enough(np.ascontiguousarray(weights).tobytes(), weights.shape, self.widest * self.lanes, most)
+    def planned(self, depth: int, steps: tuple[int, ...]) -> ArrangedBytes | None:
+        return replace(self, layout=steps) if steps else None
+
+    def steps_for(self, weights: IntArray) -> tuple[int, ...]:
+        channels, runs, windows, _ = weights.shape
+        if runs * windows * WINDOW < LEAST_K:
+            return ()
+        vectors = min(self.widest, -(-channels // self.lanes))
+        blocks = self._blocks(weights, vectors)
+        counts = np.array([block.counts for block in blocks])
+        steps = int(max(block.steps for block in blocks))
+        sizes = np.array([*DEPTHS, 1, 1])
+        efforts = np.array([size * _EFFORT[size] for size in (*DEPTHS, 1)] + [_EFFORT[0]])
+        effort = (counts * efforts).sum() / max(1, (counts * sizes).sum())
+        places = _HEADER + max(block.steps + len(block.pairs) for block in blocks)
+        return vectors, -(-places // _LINE) * _LINE, steps, round(effort * _EFFORT_UNIT)
+
+    def _blocks(self, weights: IntArray, vectors: int) -> tuple[Block, ...]:
+        """The arrangement of int8 [channels, runs, windows, 16]."""
+        channels, runs, windows, _ = weights.shape
+        data = np.ascontiguousarray(weights).tobytes()
+        return arrange(data, (channels, runs * windows, WINDOW), vectors * self.lanes)
 
     def misfit(self, weights: IntArray) -> str | None:
-        return None  # `pack` finds a matching or says that there is none
+        return None  # `pack` takes what is safe, or says that it takes more steps
 
     def fits(self, rows: int, vectors: int) -> bool:
-        return rows * vectors + vectors + self.overhead <= self.registers
+        return vectors in (self.layout[:1] or (vectors,)) and rows * vectors + vectors + self.overhead <= self.registers
 
     def step_cost(self, rows: int, vectors: int) -> float:
-        return self.pace * (3 * rows * vectors + rows * self.steps[1] / sum(self.steps)) + 0.25 * (rows + vectors) + 1.0
+        effort = self.layout[3] / _EFFORT_UNIT if self.layout else 3.0
+        return self.pace * rows * vectors * effort + 0.25 * (rows + vectors) + 0.7
 
     def run_steps(self, groups: int) -> int:
-        return sum(self.steps)
+        return self.layout[2]
 
     def tile_cost(self, rows: int, vectors: int) -> float:
-        return 8.0 + 4.0 * rows * vectors
-
-    def step_bytes(self, vectors: int) -> int:
-        """Bytes of one packed step."""
-        return HEADER + vectors * self.lanes * 4
+        return 14.0 + 4.0 * rows * vectors
 
     def run_bytes(self, groups: int, vectors: int) -> int:
-        return sum(self.steps) * self.step_bytes(vectors)
+        _, words, steps, _ = self.layout
+        return 4 * words + steps * vectors * self.lanes * GROUP
 
-    def pack(self, weights: IntArray) -> IntArray:
-        """int8 [windows, vectors, lanes, 16] -> steps: place and index (int32 each), then [vectors, lanes, 4]."""
-        _, vectors, lanes, _ = weights.shape
-        columns = weights.reshape(len(weights), vectors * lanes, WINDOW).astype(np.int16)
-        windows = steps_of(weights.reshape(len(weights), vectors * lanes, WINDOW))
-        plain = [_plain_step(columns[w], w, first) for w, own in enumerate(windows) for first in own.plain]
-        others = [
-            _paired_step(columns[w], w, own.pairs[at : at + 2])
-            for w, own in enumerate(windows)
-            for at in range(0, len(own.pairs), 2)
-        ]
-        steps = plain + others
-        if len(plain) < self.steps[0] or len(steps) > sum(self.steps):
-            why = f"{len(plain)} + {len(others)} of {self.steps}"
-            raise CompileError("pairs of 8-bit weights take other steps than were planned", why=why)
-        packed = np.zeros((sum(self.steps), self.step_bytes(vectors)), np.int8)
-        for number, (place, index, quad) in enumerate(steps):
-            # The first steps are read at their place without an index, the others by index from their window.
-            start = place + (index & 0xFF) if number < self.steps[0] else place
-            header = np.array([start, index], "<u4").view(np.int8)
-            packed[number] = np.concatenate([header, quad.astype(np.int8).reshape(-1)])
-        return packed
+    def pack_layer(
+        self, weights: IntArray, lanes: IntArray, blocks: list[tuple[int, int]], places: IntArray
+    ) -> IntArray:
+        vectors, words, steps, _ = self.layout
+        found = self._blocks(weights, vectors)
+        parts = []
+        for block, (start, own_vectors) in zip(found, blocks, strict=True):
+            if _HEADER + block.steps + len(block.pairs) > words or block.steps > steps:
+                why = f"{block.counts} in {words} words and {steps} steps"
+                raise CompileError("8-bit weights take other steps than were planned", why=why)
+            columns = lanes[start : start + own_vectors * self.lanes].reshape(own_vectors * self.lanes, -1)
+            header, rows = _packed(block, columns.astype(np.int16), places)
+            size = own_vectors * self.lanes * GROUP
+            data = np.zeros((steps, size), np.int8)
+            data[: len(rows)] = rows.reshape(len(rows), size)
+            own_words = np.zeros(words, "<i4")
+            own_words[: len(header)] = header
+            parts += [own_words.view(np.int8), data.reshape(-1)]
+        return np.concatenate(parts)
 
     def accumulate(self, run: Run) -> None:
-        size = self.step_bytes(run.vectors)
-        plain, others = self.steps
-        if plain:
-            with tir.T.serial(0, plain) as step:
-                self._plain(run, tir.bind(run.w_index + step * size))
-        if others:
-            with tir.T.serial(0, others) as step:
-                self._paired(run, tir.bind(run.w_index + (step + plain) * size))
+        size = run.vectors * self.lanes * GROUP
+        base, op = run.w_index, tir.tirx.op
+        counts = [_word(run, base + 4 * number) for number in range(_COUNTS)]
+        word, data = tir.bind(base + 4 * _HEADER), tir.bind(base + 4 * self.layout[1])
+        for depth, count in zip((*DEPTHS, 1), counts[:-1], strict=True):
+            with tir.T.serial(0, count) as number:
+                self._set(run, depth, tir.bind(word + number * (4 * depth)), tir.bind(data + number * (depth * size)))
+            word, data = tir.bind(word + count * (4 * depth)), tir.bind(data + count * (depth * size))
+        with tir.T.serial(0, counts[-1]) as number:
+            self._paired(run, tir.bind(word + op.shift_left(number, tir.const(3))), tir.bind(data + number * size))
 
-    def _plain(self, run: Run, start: Any) -> None:
-        """Four k as they lie."""
-        place, weights = self._word(run, start), self._weights(run, start)
+    def _set(self, run: Run, depth: int, word: Expr, data: Expr) -> None:
+        """`depth` groups whose products share 16-bit sums."""
+        size = run.vectors * self.lanes * GROUP
+        places = [_word(run, word + 4 * k) for k in range(depth)]
+        weights = [self._weights(run, data + k * size) for k in range(depth)]
         for row in range(run.rows):
-            word = tir.reinterpret("int32", tir.vload(run.x, run.x_index(row) + place, 4))
-            self._multiply(run, row, tir.bind(tir.reinterpret("uint8x32", tir.broadcast(word, self.lanes))), weights)
+            sums: list[Expr | None] = [None] * run.vectors
+            for place, own in zip(places, weights, strict=True):
+                group = tir.reinterpret("int32", tir.vload(run.x, run.x_index(row) + place, GROUP))
+                x = tir.bind(tir.reinterpret("uint8x32", tir.broadcast(group, self.lanes)))
+                sums = [_add(before, x, w) for before, w in zip(sums, own, strict=True)]
+            self._widen(run, row, sums)
 
-    def _paired(self, run: Run, start: Any) -> None:
+    def _paired(self, run: Run, word: Expr, data: Expr) -> None:
         """Four k of a window by their index."""
-        place, weights = self._word(run, start), self._weights(run, start)
-        order = tir.bind(tir.reinterpret("int8x32", tir.broadcast(self._word(run, start + 4), self.lanes)))
+        place, weights = _word(run, word), self._weights(run, data)
+        order = tir.bind(tir.reinterpret("int8x32", tir.broadcast(_word(run, word + 4), self.lanes)))
         for row in range(run.rows):
             window = tir.bind(tir.reinterpret("int8x16", tir.vload(run.x, run.x_index(row) + place, WINDOW)))
             both = tir.shuffle([window, window], range(2 * WINDOW))
-            x = tir.bind(tir.intrin("int8x32", "llvm.x86.avx2.pshuf.b", both, order))
-            self._multiply(run, row, tir.reinterpret("uint8x32", x), weights)
+            x = tir.bind(tir.reinterpret("uint8x32", tir.intrin("int8x32", "llvm.x86.avx2.pshuf.b", both, order)))
+            self._widen(run, row, [_add(None, x, w) for w in weights])
 
-    @staticmethod
-    def _word(run: Run, start: Any) -> Expr:
-        return tir.bind(tir.reinterpret("int32", tir.vload(run.w, start, 4)))
+    def _weights(self, run: Run, start: Expr) -> list[Expr]:
+        size = GROUP * self.lanes
+        return [tir.bind(tir.vload(run.w, start + v * size, size)) for v in range(run.vectors)]
 
-    def _weights(self, run: Run, start: Any) -> list[Expr]:
-        size = 4 * self.lanes
-        return [tir.bind(tir.vload(run.w, start + HEADER + v * size, size)) for v in range(run.vectors)]
-
-    def _multiply(self, run: Run, row: int, x: Expr, weights: list[Expr]) -> None:
+    def _widen(self, run: Run, row: int, sums: list[Expr | None]) -> None:
+        """Adds a row's 16-bit sums to its accumulators."""
         ones = tir.broadcast(tir.const(1, "int16"), 2 * self.lanes)
-        for vector, w in enumerate(weights):
+        for vector, value in enumerate(sums):
             place = row * run.vectors + vector
-            pairs = tir.intrin("int16x16", "llvm.x86.avx2.pmadd.ub.sw", x, w)
-            run.store(place, run.load(place) + tir.intrin("int32x8", "llvm.x86.avx2.pmadd.wd", pairs, ones))
+            run.store(place, run.load(place) + tir.intrin("int32x8", "llvm.x86.avx2.pmadd.wd", value, ones))
 
 
-def _plain_step(columns: IntArray, window: int, first: int) -> tuple[int, int, IntArray]:
-    """(place of the window, index, int16 [columns, 4])."""
-    index = sum((first + k) << 8 * k for k in range(4))
-    return window * WINDOW, index, columns[:, first : first + 4]
+def _word(run: Run, start: Expr) -> Expr:
+    """The int32 at a byte of the weights."""
+    return tir.bind(tir.reinterpret("int32", tir.vload(run.w, start, 4)))
 
 
-def _paired_step(columns: IntArray, window: int, pairs: list[tuple[int, int]]) -> tuple[int, int, IntArray]:
-    """The same for one or two pairs."""
-    index, quad = 0, np.zeros((len(columns), 4), np.int16)
+def _add(before: Expr | None, x: Expr, w: Expr) -> Expr:
+    product = tir.intrin("int16x16", "llvm.x86.avx2.pmadd.ub.sw", x, w)
+    return tir.bind(product if before is None else before + product)
+
+
+def _packed(block: Block, columns: IntArray, places: IntArray) -> tuple[list[int], IntArray]:
+    """(words, int8 [steps, columns, 4]) of a block.
+
+    Args:
+        columns: int16 [columns, K], K in windows.
+        places: int [windows], where each begins in x.
+    """
+    order = np.concatenate([block.sets[size].reshape(-1) for size in (*DEPTHS, 1)])
+    where = places[order // (WINDOW // GROUP)] + order % (WINDOW // GROUP) * GROUP
+    by_group = columns.reshape(len(columns), -1, GROUP)
+    pairs = [_paired_step(columns[:, WINDOW * window : WINDOW * (window + 1)], own) for window, own in block.pairs]
+    words = [*block.counts, *[0] * (_HEADER - _COUNTS), *where.tolist()]
+    words += [
+        word for (window, _), (index, _) in zip(block.pairs, pairs, strict=True) for word in (places[window], index)
+    ]
+    rows = [by_group[:, order].transpose(1, 0, 2), *(quad[None] for _, quad in pairs)]
+    return words, np.concatenate(rows).astype(np.int8)
+
+
+def _paired_step(window: IntArray, pairs: list[tuple[int, int]]) -> tuple[int, IntArray]:
+    """(index, int16 [columns, 4]) of one or two pairs of a window int16 [columns, 16]."""
+    index, quad = 0, np.zeros((len(window), GROUP), np.int16)
     for half, (a, b) in enumerate(pairs):
         index |= (a | b << 8) << 16 * half
-        quad[:, 2 * half] = columns[:, a] >> 1 if a == b else columns[:, a]
-        quad[:, 2 * half + 1] = columns[:, a] - (columns[:, a] >> 1) if a == b else columns[:, b]
-    return window * WINDOW, index, quad
+        quad[:, 2 * half] = window[:, a] >> 1 if a == b else window[:, a]
+        quad[:, 2 * half + 1] = window[:, a] - (window[:, a] >> 1) if a == b else window[:, b]
+    return index, quad

@@ -51,7 +51,7 @@ class ConvSpec(KernelSpec):
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
         depth: groups of K whose products the weights keep inside 16 bits (isa/narrow.py); 0: not known, or not one.
-        steps: of a run of K whose 8-bit weights are paired (isa/x86_pairing.py); (0, 0): they aren't.
+        steps: how weights are arranged (isa/x86_pairing.py); (): they aren't.
         bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these four from a layer's weights.
         choice: product and register tile, one of `choices`; None: the cheapest by estimate.
     """
@@ -71,7 +71,7 @@ class ConvSpec(KernelSpec):
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
     depth: int = 0
-    steps: tuple[int, int] = (0, 0)
+    steps: tuple[int, ...] = ()
     bits: int = 8
     choice: Choice | None = None
 
@@ -135,7 +135,7 @@ class ConvSpec(KernelSpec):
         plan = self.plan(target)
         tiling, product = plan.tiling, plan.product
         columns = tiling.vectors * isa_of(target).lanes
-        depth = "" if not product.bounded else f"d{product.depth}" if product.depth else "paired"
+        depth = "" if not product.bounded else f"d{product.depth}" if product.depth else "arranged"
         return f"conv{self.kh}x{self.kw}_{self.x_dtype}s{product.bits}{depth}_{tiling.tile_h * tiling.tile_w}x{columns}"
 
     def scratch_bytes(self, target: Target) -> int:

@@ -211,7 +211,8 @@ class _ConvEmitter:
             tir.store(acc, number, value)
         offsets = [self._shift(_zero(place), row // tile_w, row % tile_w) for row in range(rows)]
         run_bytes = product.run_bytes(runs.groups, vectors)
-        with _loop(runs.rows) as i, _loop(runs.columns) as j:
+        rows_of_runs, columns_of_runs = (1, 1) if product.whole else (runs.rows, runs.columns)
+        with _loop(rows_of_runs) as i, _loop(columns_of_runs) as j:
             x = tir.bind(place.x + i * runs.row_step + j * runs.column_step)
             w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)
             product.accumulate(

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgeq.compiler.kernels.base import Image
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ class Runs:
     @property
     def total_groups(self) -> int:
         return self.rows * self.columns * self.groups
+
+    def places(self, group: int) -> np.ndarray:
+        """int64 [total_groups]: the element of x, from a tile's first, where each group begins."""
+        starts = np.add.outer(np.arange(self.rows) * self.row_step, np.arange(self.columns) * self.column_step)
+        return np.add.outer(starts.reshape(-1), np.arange(self.groups) * group).reshape(-1)
 
 
 def split_runs(window: Window, channels: int, dense: bool, row_stride: int, pixel_stride: int, group: int) -> Runs:
@@ -239,7 +246,10 @@ class Plan:
 
     def block_bytes(self, vectors: int) -> int:
         """Bytes of the weights of a block of `vectors` registers."""
-        return self.runs.rows * self.runs.columns * self.product.run_bytes(self.runs.groups, vectors)
+        runs = self.runs
+        if self.product.whole:
+            return self.product.run_bytes(runs.total_groups, vectors)
+        return runs.rows * runs.columns * self.product.run_bytes(runs.groups, vectors)
 
     @property
     def staged_elements(self) -> int:
@@ -262,7 +272,7 @@ def rank_choices(
     found: list[tuple[float, Choice]] = []
     for number, candidate in enumerate(products):
         runs = runs_of(x, window, groups, candidate)
-        steps = runs.rows * runs.columns * candidate.run_steps(runs.groups)
+        steps = candidate.run_steps(runs.groups) * (1 if candidate.whole else runs.rows * runs.columns)
         ranked = rank_tiles(y.h, y.w, y.c // groups, steps, candidate)
         found += [(cost * y.n * groups, Choice(number, tile)) for cost, tile in ranked]
     return sorted(found, key=lambda entry: entry[0])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeq.compiler.target import Target
 
 Storage = Literal["auto", "fast", "small"]
+DEEP = 8  # groups that share 16-bit sums as they lie: no order makes that much better
 
 
 def products_for(spec: ConvSpec, target: Target) -> list[Product]:
@@ -56,14 +57,14 @@ def fit(spec: ConvSpec, target: Target, w: IntArray, storage: Storage = "auto") 
         storage: `fast`: a byte each; `small`: as few bits as the target can expand; `auto`: small where that is free.
     """
     lowest = min(int(w.min(initial=0)), SYMMETRIC_LOWEST)
-    spec = replace(spec, lowest_weight=lowest, depth=0, steps=(0, 0), bits=8)
+    spec = replace(spec, lowest_weight=lowest, depth=0, steps=(), bits=8)
     bits = 8 if storage == "fast" else _stored_bits(spec, target, w)
     for product in target.inner.PRODUCTS[spec.x_dtype]:
-        if product.bounded and product.lowest_weight <= lowest and not spec.depth:
+        if product.bounded and product.lowest_weight <= lowest:
             runs = runs_of(spec.x, spec.window, spec.groups, product)
             if product.packings:
                 spec = replace(spec, depth=_depth(product.with_bits(bits), runs, w))
-            elif spec.groups == 1 and spec.y.n * spec.y.h * spec.y.w > 1:
+            elif spec.groups == 1 and spec.y.n * spec.y.h * spec.y.w > 1 and spec.depth < DEEP and bits == 8:
                 spec = replace(spec, steps=product.steps_for(arranged(w, runs, product.group)))
     if bits == 8:
         return spec
@@ -138,6 +139,8 @@ def pack_weights(w: IntArray, plan: Plan, layout: ChannelLayout, isa: Isa) -> In
     padded = np.zeros((layout.positions(isa), *parts.shape[1:]), np.int8)
     padded[: w.shape[0]] = parts
     ordered = padded[layout.channel_of(isa)]
+    if product.whole:
+        return product.pack_layer(parts, ordered, layout.blocks(isa), plan.runs.places(product.group))
     blocks = []
     for start, vectors in layout.blocks(isa):
         block = ordered[start : start + vectors * lanes]
