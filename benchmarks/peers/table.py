@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from statistics import geometric_mean
 from typing import Any
 
 FONT = 'font-family="sans-serif" font-size="11"'
@@ -21,11 +22,11 @@ def rows_of(result: dict[str, Any]) -> Iterable[list[str]]:
             name,
             f"{side['time']['median'] * 1e3:.3f}",
             *(_ratio(side["ratios"].get(ours)) for ours in result["ours"]),
-            f"{side['sqnr']:.1f}" if side["sqnr"] < 200 else "–",
+            f"{side['sqnr']:.1f}" if side.get("sqnr", 999) < 200 else "–",
             _accuracy(side.get("accuracy")),
             f"{side['cold_seconds'] * 1e3:.0f}",
             f"{side['peak_bytes'] / 2**20:.1f}",
-            f"{side['file_bytes'] / 2**20:.2f} + {side['library_bytes'] / 2**20:.1f}",
+            f"{side.get('file_bytes', 0) / 2**20:.2f} + {side['library_bytes'] / 2**20:.1f}",
         ]
     for name, side in sides.items():
         if "reason" in side:
@@ -57,22 +58,41 @@ def markdown(result: dict[str, Any]) -> str:
     return title + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def _fastest(result: dict[str, Any], held: bool) -> str | None:
+    """The fastest peer, of those held to AVX2 or of the others."""
+    sides = result["sides"]
+    names = [n for n in sides if "time" in sides[n] and n not in result["ours"] and n.endswith("(AVX2)") == held]
+    return min(sorted(names), key=lambda name: sides[name]["time"]["median"], default=None)
+
+
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """One line a network and instruction set: the fastest peer, and how much faster each target of edgeq is."""
-    ours = results[0]["ours"]
+    """One line a network and instruction set: the fastest peer, and how much faster each target of edgeq is.
+
+    Below them the geometric means over the networks that a target and a peer of that kind ran.
+    """
+    ours = list(dict.fromkeys(name for result in results for name in result["ours"]))
     lines = [["network", "threads", "fastest peer", *(f"× {name}" for name in ours)]]
     lines.append(["---"] * len(lines[0]))
+    found: dict[tuple[int, bool], list[dict[str, dict[str, float]]]] = {}
     for result in results:
-        ran = {name: side for name, side in result["sides"].items() if "time" in side and name not in ours}
-        held = {name for name in ran if name.endswith("(AVX2)")}
         start = [result["model"], str(result["threads"])]
-        for names in (set(ran) - held, held):
-            if names:
-                best = min(sorted(names), key=lambda name: ran[name]["time"]["median"])
-                lines.append([*start, best, *(_ratio(ran[best]["ratios"].get(name)) for name in ours)])
-        if not ran:
+        names = [(held, _fastest(result, held)) for held in (False, True)]
+        for held, best in names:
+            if best:
+                ratios = result["sides"][best]["ratios"]
+                found.setdefault((result["threads"], held), []).append(ratios)
+                lines.append([*start, best, *(_ratio(ratios.get(name)) for name in ours)])
+        if not any(best for _, best in names):
             lines.append([*start, "none ran", *[""] * len(ours)])
+    for (threads, held), rows in sorted(found.items()):
+        start = ["geometric mean", str(threads), "fastest, held to AVX2" if held else "fastest"]
+        lines.append([*start, *(_mean(rows, name) for name in ours)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _mean(rows: Sequence[dict[str, dict[str, float]]], name: str) -> str:
+    values = [row[name]["median"] for row in rows if name in row]
+    return f"{geometric_mean(values):.2f} of {len(values)}" if values else ""
 
 
 def bars(result: dict[str, Any]) -> str:

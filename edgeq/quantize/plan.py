@@ -1,7 +1,8 @@
 """The quantization of every tensor: from ranges, ties and policy to a type, a scale and a zero point each.
 
 s8   scale = (high − low) / 255, zero point = round(−128 − low / scale); zero is representable exactly.
-     What probabilities are multiplied with does without −128, so that processors may sum such products in 16 bits
+     What probabilities are multiplied with does without −128, so that processors may sum such products in 16 bits;
+     the right side of a product of two computed tensors has 7 bits where the policy gives weights 7 or fewer
 s16  scale = max(|low|, |high|) / 32767, symmetric, from the observed extremes: 16 bits need no clipping
 """
 
@@ -38,6 +39,9 @@ MASK, COUNT = Quant(S8, 1.0, 0), Quant(S16, 1.0, 0)
 
 #: A tensor with readers besides the Concat joins the Concat's scale if its steps grow by no more than this.
 CONCAT_COARSENING = 2.0
+
+#: Bits of a computed right side where weights have as many or fewer: a byte times such a number, twice, is 16 bits.
+RIGHT_BITS = 7
 
 
 def quant_s8(low: float, high: float, bits: int = 8, *, even: bool = False) -> Quant:
@@ -123,9 +127,11 @@ class Plan:
         self._accumulators = find_accumulators(topology)
         self._masks = find_masks(topology, self._zero_or_one())
         self._fixed = self._fix_probabilities()
+        self._narrow: frozenset[str] = frozenset()
         self._tie_concats()
         self._weighted = self._find_weighted()
         self._members = self.ties.scales.groups()
+        self._narrow = self._find_narrow()
         self._decided: dict[str, Quant] = {}
         self.decide(fixed or {})
         self._ranges: dict[str, tuple[float, float]] = {}
@@ -167,14 +173,40 @@ class Plan:
         group = self.ties.scales.find(name)
         return any(self.ties.scales.find(fixed) == group for fixed in self._fixed)
 
+    def _products(self) -> list[tuple[Layer, str, str]]:
+        """Products of two computed tensors: layer, left and right side."""
+        found = []
+        for layer in self.topology.layers:
+            names = [name_of(value) for value in layer.node.inputs[:2] if value is not None]
+            if layer.op == "MatMul" and all(name in self.ties.scales for name in names):
+                found.append((layer, names[0], names[1]))
+        return found
+
     def _find_weighted(self) -> frozenset[str]:
         """Scale groups that are multiplied with probabilities: the values of attention."""
-        products = (layer for layer in self.topology.layers if layer.op == "MatMul")
-        sides = ([name_of(value) for value in layer.node.inputs[:2] if value is not None] for layer in products)
         return frozenset(
-            self.ties.scales.find(right)
-            for left, right in (names for names in sides if all(name in self.ties.scales for name in names))
-            if self._is_probability(left)
+            self.ties.scales.find(right) for _, left, right in self._products() if self._is_probability(left)
+        )
+
+    def _find_narrow(self) -> frozenset[str]:
+        """Scale groups of right sides to which the policy of their product gives RIGHT_BITS: keys and values of
+        attention, if nothing else reads them."""
+        wanted = {}
+        for layer, _, right in self._products():
+            bits = self.policy.layer(*layer.names).weight_bits
+            if bits is not None and bits <= RIGHT_BITS:
+                wanted[self.ties.scales.find(right)] = right
+        return frozenset(group for group in wanted if self._only_on_the_right(group))
+
+    def _only_on_the_right(self, group: str) -> bool:
+        """Whether nothing but movement and products whose right side they are reads the values of a scale group."""
+        rights = {(layer.name, right) for layer, _, right in self._products()}
+        members = set(self._members[group])
+        ends = {name_of(value) for value in (*self.topology.graph.inputs, *self.topology.graph.outputs)}
+        return members.isdisjoint(ends) and all(
+            (reader.name, name) in rights or members.issuperset(name_of(v) for v in reader.outputs if is_float(v))
+            for name in members
+            for reader in self.topology.readers(name)
         )
 
     def _only_leads_to(self, source: str, target: str) -> bool:
@@ -234,7 +266,7 @@ class Plan:
             found = (self.policy.named(*names) if at_end else self.policy.layer(*names)).activation_bits
             if found is not None:
                 return found
-        return 8
+        return RIGHT_BITS if self.ties.scales.find(name) in self._narrow else 8
 
     def layer_policy(self, value: str) -> LayerPolicy:
         """Policy of the layer that makes a value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -61,6 +62,48 @@ def test_a_network_that_no_peer_takes(peers) -> None:
     found = result(peers("turns"))
     del found["sides"]["onnxruntime fp32"]["time"]
     assert "| tiny | 1 | none ran |" in peers("table").summary([found])
+
+
+def test_geometric_means_by_kind_of_peer(peers) -> None:
+    """Each target's ratios to the fastest peer of every network, those held to AVX2 apart."""
+    turns, table = peers("turns"), peers("table")
+    one, two = result(turns), result(turns)
+    two["model"] = "small"
+    two["sides"]["onnxruntime fp32"]["ratios"]["edgeq x86-avx2"] = turns.spread(np.array([8.0]))
+    two["sides"]["litert fp32 (AVX2)"] = two["sides"]["onnxruntime fp32"]
+    lines = [line for line in table.summary([one, two]).splitlines() if line.startswith("| geometric mean")]
+    assert lines == [
+        "| geometric mean | 1 | fastest | 4.00 of 2 |",
+        "| geometric mean | 1 | fastest, held to AVX2 | 8.00 of 1 |",
+    ]
+
+
+def test_results_are_taken_up_by_network_and_threads(peers, tmp_path: Path) -> None:
+    """What another command wrote meanwhile stays."""
+    results, found, file = peers("results"), result(peers("turns")), tmp_path / "peers.json"
+    results.take_up([], found, file)
+    results.take_up([], found | {"threads": 4}, file)
+    newer = found | {"sides": {}}
+    assert results.take_up([], newer, file) == results.read(file) == [found | {"threads": 4}, newer]
+    assert results.read(tmp_path / "none.json") == results.read(None) == []
+
+
+def test_a_stage_goes_on_where_another_command_ended(peers, tmp_path: Path) -> None:
+    """Sides that a result has aren't done again, sides that can't run neither; times belong to a number of threads."""
+    measure, turns, case = peers("measure"), peers("turns"), peers("case")
+    options = argparse.Namespace(cache=tmp_path, again=False)
+    sides = [turns.Side(*name.split(" ", 1), sys.executable) for name in result(turns)["sides"]]
+    (tmp_path / "tiny").mkdir()
+    tiny = case.Case("tiny", "", "", "")
+    found = result(turns) | {"stages": {"judge": {}, "time": {}}}
+    known = measure.Measurement(tiny, sides, options, 1, found)
+    assert [side.name for side in known.lacking("prepare")] == ["edgeq x86-avx2", "onnxruntime fp32"]
+    assert known.lacking("judge") == known.lacking("time") == []
+    known.run("time")  # nobody lacks it: no process is started
+    other = measure.Measurement(tiny, sides, options, 4, measure.untimed(found))
+    assert other.lacking("judge") == []
+    assert [side.name for side in other.lacking("time")] == ["edgeq x86-avx2", "onnxruntime fp32"]
+    assert other.result["stages"] == {"judge": {}}
 
 
 def test_a_failing_tool_is_a_reason(peers, tmp_path: Path) -> None:

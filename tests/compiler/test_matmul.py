@@ -98,6 +98,45 @@ def test_probabilities_bound_sums_in_16_bits(name: str, extent: int, bounded: bo
     assert all(mass(8, 2 * d) * extent <= 2**15 - 1 for d in range(1, depth + 1))
 
 
+@pytest.mark.parametrize("name", ["x86-avx2", "x86-sse4"])
+@pytest.mark.parametrize(("extent", "depth"), [(64, 1), (65, 0)])
+def test_any_bytes_times_7_bits(name: str, extent: int, depth: int) -> None:
+    """The largest bytes times the largest numbers of either sign, with a zero point on either side."""
+    target, m, k, n = load_target(name), 9, 22, 37
+    epilogue = Epilogue("none", "s32", 0, -(2**31), 2**31 - 1)
+    strides = ((m * k, k, 1), (k * n, n, 1), (m * n, n, 1))
+    spec = MatMulSpec.of((1, m, n), k, *strides, "u8", "u8", 131, 120, epilogue, b_extent=extent)
+    assert spec.plan(target).product.depth == depth
+    rng = np.random.default_rng(0)
+    a = np.where(rng.random((m, k)) < 0.7, 255, rng.integers(0, 256, (m, k))).astype(np.uint8)
+    b = np.where(rng.random((k, n)) < 0.5, 128 - extent, 127 + extent).astype(np.uint8)
+    b[:, 0], b[:, 1] = 128 - extent, 128 + min(extent, 127)
+    wanted = (a.astype(np.int32) - 131) @ (b.astype(np.int32) - 120)
+    given = {"a": a.ravel(), "b": b.ravel(), "y": np.zeros(m * n, np.int32)}
+    np.testing.assert_array_equal(run_kernel(spec, target, given, {}, ())["y"].reshape(m, n), wanted)
+
+
+@pytest.mark.parametrize("name", ["x86-avx2", "x86-sse4"])
+@pytest.mark.parametrize("k", [21, 197])
+def test_probabilities_times_7_bits_stay_in_16_bits_for_whole_rows(name: str, k: int) -> None:
+    """Rows that add up to their mass, all of it in one lane or spread, times the largest numbers of one sign."""
+    target, m, n, extent = load_target(name), 8, 24, 64
+    epilogue = Epilogue("none", "s32", 0, -(2**31), 2**31 - 1)
+    strides = ((m * k, k, 1), (k * n, n, 1), (m * n, n, 1))
+    spec = MatMulSpec.of((1, m, n), k, *strides, "u8", "u8", 0, 128, epilogue, probability_bits=8, b_extent=extent)
+    depth = spec.plan(target).product.depth
+    assert depth == -(-k // 4)
+    assert mass(8, 2 * depth) * extent <= 2**15 - 1
+    a, b = np.zeros((m, k), np.uint8), np.full((k, n), 128 + extent, np.uint8)
+    b[:, ::2] = 128 - extent
+    lane = [i for i in range(k) if i % 4 < 2]
+    a[0, 0], a[1, lane[1]], a[2, lane[-1]], a[3] = 255, 255, 255, 256 // k
+    a[4, lane] = (mass(8, len(lane)) + len(lane) - 1) // len(lane) - 1
+    wanted = a.astype(np.int32) @ (b.astype(np.int32) - 128)
+    given = {"a": a.ravel(), "b": b.ravel(), "y": np.zeros(m * n, np.int32)}
+    np.testing.assert_array_equal(run_kernel(spec, target, given, {}, ())["y"].reshape(m, n), wanted)
+
+
 def draw(data: st.DataObject) -> tuple:
     batch = data.draw(st.lists(st.integers(1, 3), max_size=2))
     m, k, n = (data.draw(st.sampled_from([1, 2, 4, 5, 9, 17, 33, 50, 65, 100])) for _ in range(3))

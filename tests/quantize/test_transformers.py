@@ -180,6 +180,22 @@ def test_values_of_attention_leave_out_the_lowest_integer(tmp_path: Path) -> Non
     assert (logits.probability_bits, mixed.probability_bits, mixed.b_extent) == (0, 8, 127)
 
 
+def test_keys_and_values_have_7_bits_where_weights_have(tmp_path: Path) -> None:
+    """Both products of attention then run on bytes; a policy of the product alone decides as well."""
+    options = QuantizeOptions(policy=Policy.parse("defaults: {weight_bits: 7}"), compare_samples=0, promote=False)
+    graph = quantize(bert(tmp_path), sentences(), options).graph
+    products = [step.node for step in graph.steps() if step.node.op_type == "MatMul"]
+    assert [graph.quant(node.inputs[1]).limits for node in products] == [(-64, 63), (-63, 63)]
+    assert [graph.quant(node.inputs[0]).limits for node in products] == [(-128, 127)] * 2
+    kernels = [step.spec for step in lower(graph, load_target("x86-avx2")).steps]
+    plans = [spec.plan(load_target("x86-avx2")) for spec in kernels if isinstance(spec, MatMulSpec)]
+    assert [(plan.words, plan.product.depth > 0) for plan in plans] == [(False, True)] * 2
+    only = QuantizeOptions(policy=Policy.parse("layers: {logits: {weight_bits: 4}}"), compare_samples=0, promote=False)
+    graph = quantize(bert(tmp_path), sentences(), only).graph
+    products = [step.node for step in graph.steps() if step.node.op_type == "MatMul"]
+    assert [graph.quant(node.inputs[1]).limits for node in products] == [(-64, 63), (-127, 127)]
+
+
 def test_padding_has_no_say_in_the_ranges(tmp_path: Path) -> None:
     graph = bert(tmp_path)
     tokens = find_tokens(Topology(graph))

@@ -117,6 +117,10 @@ class Isa:
         parts = [tir.bind(self.saturate8(register, unsigned)) for register in (low, high)]
         return tir.shuffle(parts, range(4 * self.lanes))
 
+    def byte_sums(self, value: Expr) -> Expr:
+        """Bytes of any signedness -> s32 lanes with the same total."""
+        return tir.cast(f"int32x{lanes_of(value)}", value)
+
     def upper_product(self, a: Expr, b: Expr) -> Expr:
         """(a·b) >> 16 of a register of u16 lanes."""
         lanes = lanes_of(a)

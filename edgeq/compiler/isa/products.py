@@ -110,7 +110,7 @@ class Product:
         """The first of `depths` that is safe for weights int8 [columns, runs, groups, group], 0: none."""
         raise NotImplementedError
 
-    def depth_of_mass(self, mass: Callable[[int], int], largest: int) -> int:
+    def depth_of_mass(self, mass: Callable[[int], int], largest: int, depths: Sequence[int]) -> int:
         """As `safe_depth`, for computed weights of magnitude `largest` or less and activations from 0 on of which any
         n add up to mass(n) or less; 0: none."""
         return 0

@@ -72,6 +72,14 @@ class X86(Isa):
         product = self.upper_product(tir.reinterpret(f"u{halves}", a + a), tir.reinterpret(f"u{halves}", b))
         return tir.reinterpret(f"uint32x{lanes}", product)
 
+    def byte_sums(self, value: Expr) -> Expr:
+        lanes = lanes_of(value)
+        name = {16: "sse2.psad.bw", 32: "avx2.psad.bw", 64: "avx512.psad.bw.512"}.get(lanes)
+        if name is None or not str(value.ty.dtype).startswith("uint8"):
+            return super().byte_sums(value)
+        bytes_of = [tir.reinterpret(f"int8x{lanes}", v) for v in (value, tir.broadcast(tir.const(0, "uint8"), lanes))]
+        return tir.reinterpret(f"int32x{lanes // 4}", tir.intrin(f"int64x{lanes // 8}", f"llvm.x86.{name}", *bytes_of))
+
     def upper_product(self, a: Expr, b: Expr) -> Expr:
         lanes = lanes_of(a)
         name = {8: "llvm.x86.sse2.pmulhu.w", 16: "llvm.x86.avx2.pmulhu.w", 32: "llvm.x86.avx512.pmulhu.w.512"}[lanes]

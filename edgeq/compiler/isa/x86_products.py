@@ -116,11 +116,11 @@ class BytePairs(Product):
     def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
         return narrow.safe_depth(weights.reshape(*weights.shape[:-1], 2, 2), 0, 255, depths)
 
-    def depth_of_mass(self, mass: Callable[[int], int], largest: int) -> int:
+    def depth_of_mass(self, mass: Callable[[int], int], largest: int, depths: Sequence[int]) -> int:
         if self.x_dtype != "u8":
             return 0
         # A lane sums two of a group's four; what its other products add up to has the same bound with either sign.
-        return next((d for d in narrow.DEPTHS if mass(2 * d) * largest <= narrow.LIMITS[1]), 0)
+        return next((d for d in depths if mass(2 * d) * largest <= narrow.LIMITS[1]), 0)
 
     def fits(self, rows: int, vectors: int) -> bool:
         # 16-bit sums, weights, one row's activations, a product. In a short window the accumulators stay beside them;
@@ -149,7 +149,8 @@ class BytePairs(Product):
         if windows == 1:
             self._window(run, 0, depth)
         else:
-            with tir.T.serial(0, windows) as window:
+            # Written out, the windows' sums would be alive together and some of them spilled inside the loops.
+            with tir.T.serial(0, windows + run.zero) as window:
                 self._window(run, window * (depth // per), depth)
         if rest:
             self._window(run, windows * (depth // per), rest)

@@ -10,8 +10,9 @@ Two ways through the same loops:
 - *bytes*: products of bytes read a and b with the top bit as the instruction wants it, which moves their zero points to
   za' and zb'. Then Σ (a − za)(b − zb) = Σ a'b' − za'·Σ_k b' − zb'·Σ_k a' + K·za'·zb': a term by column, one by row.
 
-Where a is a softmax's output, any few of a row add up to little more than one, whatever b is: products that sum in 16
-bits for a while are exact then (`probabilities.mass`), if b doesn't use −128.
+Where a clamp keeps b's numbers small, products that sum in 16 bits for a while are exact: with 7 bits for one step of
+any bytes. Where a is a softmax's output, any few of a row add up to little more than one (`probabilities.mass`): b of 8
+bits without −128 then allows two steps, b of 7 bits whole rows.
 """
 
 from __future__ import annotations
@@ -288,13 +289,22 @@ def _plan_for(spec: MatMulSpec, product: Product) -> tuple[float, MatMulPlan]:
     return cost, MatMulPlan(chosen, product.words, vectors, rows, groups, a_offset, b_offset)
 
 
+def _any_bytes(count: int) -> int:
+    """What this many bytes add up to at most."""
+    return DTYPE_RANGE["u8"][1] * count
+
+
 @lru_cache(maxsize=4096)
 def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
-    # A computed side may hold every byte, so products that need a bound on their weights are out, unless a has one.
+    # A computed side may hold every byte, so products that need a bound on their weights are out unless a clamp gives
+    # one, or a's sums have one.
     whole = [p for p in target.inner.PRODUCTS[spec.a_dtype] if not p.bounded]
-    if spec.probability_bits and spec.a_dtype == "u8" and spec.a_zero_point == 0:
-        bounded = [p for p in target.inner.PRODUCTS["u8"] if p.bounded and not p.flips]
-        depths = [p.depth_of_mass(partial(mass, spec.probability_bits), spec.b_extent) for p in bounded]
-        whole += [p.with_depth(depth) for p, depth in zip(bounded, depths, strict=True) if depth]
+    if spec.a_dtype == "u8":
+        likely = spec.probability_bits and spec.a_zero_point == 0
+        bound = partial(mass, spec.probability_bits) if likely else _any_bytes
+        for p in target.inner.PRODUCTS["u8"]:
+            if p.bounded and not p.flips:
+                depth = p.depth_of_mass(bound, spec.b_extent, p.depths(-(-spec.k // p.group)))
+                whole += [p.with_depth(depth)] if depth else []
     products = [p for p in whole if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
     return min((_plan_for(spec, product) for product in products), key=lambda choice: choice[0])[1]

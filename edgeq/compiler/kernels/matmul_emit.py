@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from tvm.tirx import op as _op
 
+from edgeq.compiler.isa.base import lanes_of
 from edgeq.compiler.isa.products import Run
 from edgeq.compiler.kernels import loops, tir
+from edgeq.compiler.kernels.base import TVM_DTYPE
 from edgeq.compiler.kernels.epilogue import isa_of
 from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter
 from edgeq.compiler.kernels.matmul import COLUMNS_PER_TASK, MatMulSpec
@@ -193,21 +195,25 @@ class _MatMul:
         flipped = 0
         if self.product.flips:
             flipped = 128 if spec.a_dtype == "s8" else -128
-        total = tir.const(flipped * spec.k)
         full, rest = divmod(spec.k, width)
+        dtype = TVM_DTYPE[spec.a_dtype]
+
+        def sums(index: Expr, valid: int) -> Expr:
+            value = tir.vload(self.buffers["a"], index, width)
+            if valid < width:  # what lies behind the row is read but doesn't count
+                lanes = tir.tirx.Ramp(tir.const(0), tir.const(1), width)
+                inside = lanes < tir.broadcast(tir.const(valid), width)
+                value = tir.tirx.Select(inside, value, tir.broadcast(tir.const(0, dtype), width))
+            return self.isa.byte_sums(value)
+
+        last = sums(source + full * width, rest) if rest else None
+        lanes = lanes_of(sums(source, width))
+        state = tir.alloc(1, f"int32x{lanes}")
+        tir.store(state, 0, tir.broadcast(tir.const(0), lanes) if last is None else last)
         if full:
-            lane_sums = tir.alloc(1, f"int32x{width}")
-            tir.store(lane_sums, 0, tir.broadcast(tir.const(0), width))
             with T.serial(0, full) as v:
-                value = tir.cast(f"int32x{width}", tir.vload(self.buffers["a"], source + v * width, width))
-                tir.store(lane_sums, 0, tir.load(lane_sums, 0) + value)
-            total = total + _lane_sum(tir.load(lane_sums, 0), width)
-        if rest:
-            lanes = 1 << max(rest - 1, 1).bit_length()
-            value = tir.cast(f"int32x{lanes}", tir.vload(self.buffers["a"], source + full * width, lanes))
-            inside = tir.tirx.Ramp(tir.const(0), tir.const(1), lanes) < tir.broadcast(tir.const(rest), lanes)
-            value = tir.tirx.Select(inside, value, tir.broadcast(tir.const(0), lanes))
-            total = total + _lane_sum(value, lanes)
+                tir.store(state, 0, tir.load(state, 0) + sums(source + v * width, width))
+        total = _lane_sum(tir.load(state, 0), lanes) + tir.const(flipped * spec.k)
         return tir.bind(total * tir.const(-self.plan.b_offset))
 
 
