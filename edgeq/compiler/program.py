@@ -110,7 +110,9 @@ class View:
         n, c, h, w = self.shape
         if c != 1 and self.strides[1] != 1:
             return None
-        return Image(n, h, w, c, self.strides[0], self.strides[2], self.strides[3])
+        # Rows of one image are the same image wherever they lie in it.
+        image_stride = self.strides[0] if n > 1 else h * self.strides[2]
+        return Image(n, h, w, c, image_stride, self.strides[2], self.strides[3])
 
 
 def _strip(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:

@@ -89,6 +89,10 @@ class Lowering:
         dtype = graph_dtype(value)
         return ("u8", ACTIVATION_BIAS) if dtype == "s8" and self.target.stores_u8 else (dtype, 0)
 
+    def readable(self, value: ir.Value, view: View) -> bool:
+        """Whether kernels can read a graph input's value where the caller put it."""
+        return self.stored(value) == (view.dtype, 0) and (len(view.shape) != 4 or view.image() is not None)
+
     def view(self, value: ir.Value | None, node: ir.Node | None = None) -> View:
         """The view that holds a value; constants are put into the weights on first use."""
         if value is None:
@@ -235,12 +239,11 @@ class Lowering:
 
     def padded_image(self, value: ir.Value, pads: Pads, zero_point: int) -> tuple[View, Image]:
         """A rank-4 value with `pads` of its zero point around it: the halo where it has one, else a copy."""
-        view, image = self.image(value)
         if not any(pads):
-            return view, image
-        top, left, bottom, right = pads
-        owner = self.placement.root(value)
-        halo = self.placement.halo.get(owner, (0, 0, 0, 0))
+            return self.image(value)
+        view, (top, left, bottom, right) = self.view(value), pads
+        owner = self.placement.owner(value, pads)
+        halo = self.placement.halo.get(owner, (0, 0, 0, 0)) if owner is not None else (0, 0, 0, 0)
         enough = all(have >= need for have, need in zip(halo, pads, strict=True))
         if not (enough and self.placement.border.get(owner) == zero_point and owner in self._with_halo()):
             return self._padded_copy(value, view, pads, zero_point)

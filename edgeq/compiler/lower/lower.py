@@ -71,8 +71,7 @@ def _import(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
     quant = quant_of(graph, value)
     ctx.program.inputs.append(Tensor(value.name or "input", view, quant.scale, quant.zero_point, dtype))
     ctx.group_name, ctx.group_ops = value.name or "input", ("Input",)
-    as_it_is = ctx.stored(value) == (dtype, 0) and (len(shape) != 4 or view.image() is not None)
-    if as_it_is and not any(ctx.placement.halo.get(value, ())):
+    if value in ctx.placement.raw or (ctx.readable(value, view) and not any(ctx.placement.halo.get(value, ()))):
         ctx.views[value] = view
     else:
         ctx.copy(view, ctx.output(value))

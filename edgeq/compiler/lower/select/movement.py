@@ -61,7 +61,10 @@ def lower_slice(ctx: Lowering, group: Group) -> None:
         positions = range(*slice(start, end, step).indices(view.shape[axis]))
         first = positions.start if positions else 0
         view = view.narrow(axis, first, len(positions), step)
-    settle(ctx, group, view)
+    if node.inputs[0] in ctx.placement.raw and not ctx.readable(group.output, view):
+        ctx.copy(view, ctx.output(group.output))
+    else:
+        settle(ctx, group, view)
 
 
 def lower_split(ctx: Lowering, group: Group) -> None:
