@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,7 +105,9 @@ def compile(
         schedule: file of `edgeq tune`, or "tuned" for what it found on this machine; None: estimates decide.
         format: `edgeq` (one file for the runtime), `static` (a folder with library and header, for programs without
             a loader) or `wasm`; by default what the target needs.
-        name, flash, ram: of static libraries: C identifier, and bytes that are free for the model.
+        name, flash: of static libraries: C identifier, and bytes of flash that are free for the model.
+        ram: bytes that are free for the model, arena and (static libraries) stack. Where whole tensors need more,
+            layers run a few rows at a time, with the same bits. Static libraries: by default what the target has.
         debug_outputs: every 8- and 16-bit value is an output of the artifact too, so that `compare` finds the op where
             two executions part. The bits are the same; less is fused, and the arena is larger.
         progress: called with (stage, done, total).
@@ -140,9 +142,11 @@ def compile(
 
         limits = {"flash": flash, "ram": ram}
         return compile_static(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
-    if name or flash or ram:
-        raise UsageError("name, flash and ram belong to static libraries", hint="add --format static")
+    if name or flash:
+        raise UsageError("name and flash belong to static libraries", hint="add --format static")
     if kind == "wasm":
+        if ram:
+            raise UsageError("a WebAssembly module takes no limit of RAM", hint="leave out --ram")
         from edgeq.wasm_api import compile_wasm
 
         return compile_wasm(model, wanted[0], output, calib, settings, progress=progress)
@@ -162,9 +166,15 @@ def compile(
             if debug_outputs:
                 manifest["debug_outputs"] = values_of(graph)
             options = CompileOptions(
-                max_threads, manifest=manifest, progress=progress, weights=weights, schedule=measured
+                max_threads,
+                manifest=manifest,
+                progress=progress,
+                weights=weights,
+                schedule=measured,
+                arena_limit=ram,
             )
             compiled = compile_model(sources, wanted, options, builder, pads=_pads(sources, quantized))
+            compiled.require_arena(ram)
     with atomic_path(path) as scratch:
         with clock.stage("link"):
             sizes = artifact.write_variants(compiled.variants, compiled.objects, scratch)
@@ -176,6 +186,7 @@ def compile(
     report = compile_report(graph, compiled, sizes)
     report["checked"] = checked
     report["float_free_instructions"] = code.instructions
+    report["row_wise"] = asdict(compiled.first.row_wise) if compiled.first.row_wise else None
     name = wanted[0].name if len(wanted) == 1 else target
     return CompileResult(path, name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
 

@@ -107,7 +107,7 @@ def _fit_of_model(
     from edgeq.api import _Clock
     from edgeq.artifact.static import write_static
     from edgeq.compiler import load_target
-    from edgeq.compiler.fit import fit
+    from edgeq.compiler.fit import fit, free_ram
     from edgeq.static_api import compile_one
 
     device = load_target(target)
@@ -117,7 +117,8 @@ def _fit_of_model(
             where=f"--target {target}",
             hint="`edgeq compile` prints its sizes",
         )
-    _, compiled, _ = compile_one(path, device, calib, settings, progress, _Clock())
+    room = free_ram(device, limits.get("ram"))
+    _, compiled, _ = compile_one(path, device, calib, settings, progress, _Clock(), room=room)
     with tempfile.TemporaryDirectory(prefix="edgeq-inspect-") as scratch:
         sizes = write_static(compiled, Path(scratch), "model")
     return fit(compiled, sizes, **limits)

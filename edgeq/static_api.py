@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgeq.compiler.target import Target
     from edgeq.evaluate.firmware import FirmwareRun
     from edgeq.integer import IntegerGraph
+
+STACK_TRIES = 2  # each program has a stack of its own: compile again for what it leaves
 
 
 def compile_static(
@@ -46,13 +48,14 @@ def compile_static(
         Everything that `edgeq.compile` raises.
     """
     from edgeq.artifact.static import identifier, write_static
-    from edgeq.compiler.fit import fit, require_fit
+    from edgeq.compiler.fit import fit, free_ram, require_fit
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
 
     clock = _Clock()
     folder = _folder(model, output, target)
-    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock)
+    room = free_ram(target, ram)
+    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room)
     stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
     with clock.stage("link"):
         import tempfile
@@ -68,6 +71,7 @@ def compile_static(
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)
     report["float_free_instructions"] = instructions
     report |= {"checked": checked, "format": "static", "fit": found.as_dict(), "name": stem}
+    report["row_wise"] = asdict(compiled.row_wise) if compiled.row_wise else None
     return CompileResult(folder, target.name, report, quantized, clock.seconds)
 
 
@@ -78,18 +82,26 @@ def bench_firmware(
     *,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    ram: int | None = None,
 ) -> tuple[Compiled, FirmwareRun, Fit]:
     """Run a model on the target's emulated board: exact instructions of every step, stack, differing output bytes.
+
+    Args:
+        ram: bytes that are free for the model; by default what target.toml lists.
 
     Raises:
         Everything that `compile_static` raises; ToolError: emulator or bare-metal compiler missing.
     """
-    from edgeq.compiler.fit import fit
+    from edgeq.compiler.fit import fit, free_ram, require_fit
     from edgeq.evaluate.firmware import run_firmware
 
-    _, compiled, _ = compile_one(model, target, calib, settings, progress, _Clock())
+    room = free_ram(target, ram)
+    _, compiled, _ = compile_one(model, target, calib, settings, progress, _Clock(), room=room)
     run = run_firmware(compiled)
-    return compiled, run, fit(compiled, run.sizes)
+    found = fit(compiled, run.sizes, ram=ram)
+    if ram is not None:
+        require_fit(found, target.name)
+    return compiled, run, found
 
 
 def compile_one(
@@ -100,8 +112,14 @@ def compile_one(
     progress: Progress | None,
     clock: _Clock,
     product: str = "a static library",
+    *,
+    room: int | None = None,
 ) -> tuple[IntegerGraph, Compiled, dict[str, Any] | None]:
-    """The graph, its one program and the quantizer's report, for products that hold no second shape."""
+    """The graph, its one program and the quantizer's report, for products that hold no second shape.
+
+    Args:
+        room: bytes for arena and stack together; where whole tensors need more, layers run row-wise if that helps.
+    """
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
 
     with KernelBuilder() as builder:
@@ -114,9 +132,24 @@ def compile_one(
             )
         graph, golden = sources[0].graph, sources[0].golden_inputs
         with clock.stage("build"):
-            options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress)
+            options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress, arena_limit=room)
             compiled = compile_graph(graph, target, options, builder)
+            for _ in range(STACK_TRIES if room is not None else 0):
+                stack = _stack(compiled)
+                if stack + compiled.image.arena_size <= (room or 0) or compiled.image.arena_size > (room or 0):
+                    break
+                compiled = compile_graph(graph, target, replace(options, arena_limit=(room or 0) - stack), builder)
     return graph, compiled, quantized.report.as_dict() if quantized else None
+
+
+def _stack(compiled: Compiled) -> int:
+    """Bytes of stack that a run takes at most; known when everything is linked."""
+    import tempfile
+
+    from edgeq.artifact.static import write_static
+
+    with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
+        return write_static(compiled, Path(scratch), "model").stack
 
 
 def _require_float_free(library: Path, target: Target) -> int | None:
@@ -177,6 +210,7 @@ def firmware_report(compiled: Compiled, run: FirmwareRun, found: Fit) -> dict[st
         "different": run.different,
         "sizes": asdict(run.sizes),
         "macs": compiled.macs,
+        "row_wise": asdict(compiled.row_wise) if compiled.row_wise else None,
         "steps": steps,
         "peak": found.peak,
     }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     "--target", metavar="NAME|FOLDER", help="Count ARTIFACT's (a model's) instructions on the emulated board."
 )
 @click.option("--calib", help="With --target: calibration data of a float model, or `random`.")
+@click.option("--ram", type=common.BYTES, help="With --target: RAM that is free for the model, as in 64k.")
 @click.option("--against", type=click.Path(), help="Time this ONNX model through ONNX Runtime as well, interleaved.")
 @click.option("--input", "data", type=click.Path(), help="Inputs to use (default: zeros).")
 @click.option("--repeat", type=click.IntRange(min=1), default=100, show_default=True, help="Runs to time.")
@@ -28,6 +29,7 @@ def command(
     artifact: str,
     target: str | None,
     calib: str | None,
+    ram: int | None,
     against: str | None,
     data: str | None,
     repeat: int,
@@ -44,7 +46,7 @@ def command(
     under QEMU; exact instruction counts are shown.
     """
     if target is not None:
-        _count(artifact, target, calib, as_json)
+        _count(artifact, target, calib, ram, as_json)
         return
     from edgeq.evaluate.execute import bench
     from edgeq.evaluate.speed import race
@@ -73,14 +75,14 @@ def command(
         )
 
 
-def _count(model: str, target: str, calib: str | None, as_json: bool) -> None:
+def _count(model: str, target: str, calib: str | None, ram: int | None, as_json: bool) -> None:
     from edgeq.cli.static_output import show_firmware
     from edgeq.compiler import load_target
     from edgeq.static_api import bench_firmware, firmware_report
 
     common.require_file(model, "model")
     with common.progress_bars(quiet=as_json) as progress:
-        compiled, run, found = bench_firmware(model, load_target(target), calib, progress=progress)
+        compiled, run, found = bench_firmware(model, load_target(target), calib, progress=progress, ram=ram)
     report = firmware_report(compiled, run, found)
     if as_json:
         common.print_json(report)

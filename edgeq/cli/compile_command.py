@@ -51,7 +51,12 @@ CHECKS = {
 @click.option(
     "--flash", type=common.BYTES, help="Flash that is free for the model (default: the target's), as in 512k."
 )
-@click.option("--ram", type=common.BYTES, help="RAM that is free for the model (default: the target's), as in 64k.")
+@click.option(
+    "--ram",
+    type=common.BYTES,
+    help="RAM that is free for the model, as in 64k: layers run a few rows at a time where whole tensors need more "
+    "(default: the target's, if it has no operating system).",
+)
 @click.option("--debug-outputs", is_flag=True, help="Give out every value on the way too, for `edgeq compare`.")
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
@@ -126,6 +131,7 @@ def show_summary(console: Console, model: str, result: CompileResult) -> None:
         **programs_facts(report),
         "weights": units.size(sizes["weights"]),
         "arena": f"{units.size(sizes['arena'])} (activations and scratch, {report['max_threads']} threads)",
+        **fit_output.row_wise(report),
         "code": units.size(sizes["code"]),
         "file": units.size(sizes["file"]),
         "operations": f"{units.amount(2 * report['macs'])} an inference",

@@ -52,6 +52,23 @@ def summary(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def row_wise(report: dict[str, Any]) -> dict[str, str]:
+    """What running layers row-wise brought and costs; nothing where none do."""
+    found = report.get("row_wise")
+    if not found:
+        return {}
+    (arena, less), (calls, more), (copied, moved) = (found[key] for key in ("arena", "calls", "copied"))
+    again = found["macs"][1] - found["macs"][0]
+    facts = [
+        f"{found['layers']} layers, {found['first']} to {found['last']}, a few rows at a time",
+        f"arena {units.size(arena)} → {units.size(less)}",
+        f"{more} kernel calls instead of {calls}",
+        f"{units.size(moved)} copied instead of {units.size(copied)}",
+        f"{units.amount(2 * again)} operations done again" if again else "nothing computed twice",
+    ]
+    return {"row-wise": ", ".join(facts)}
+
+
 def verdict(found: dict[str, Any]) -> str:
     """One line if it fits; what is missing, why and what would help if it doesn't."""
     if found["flash"] is None and found["ram"] is None:

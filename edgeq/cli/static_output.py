@@ -26,6 +26,7 @@ def show_library(console: Console, model: str, result: CompileResult) -> None:
     console.print(f"[bold]{model}[/] → [bold]{result.path}[/]/lib{name}.a, {name}.h  for {result.target}")
     facts = {
         **fit_output.summary(found),
+        **fit_output.row_wise(report),
         "operations": f"{units.amount(2 * report['macs'])} an inference, {report['step_count']} kernel calls",
         "calibration": common.calibration_text(result.quantization, result.calibrated),
         "self-check": CHECKS[report["checked"]],
@@ -46,6 +47,7 @@ def show_firmware(console: Console, report: dict[str, Any]) -> None:
     console.print(f"{total} on an emulated {report['target']} (exact; instructions are no time)")
     facts = {
         "arena": f"{sizes['arena']} B",
+        **fit_output.row_wise(report),
         "stack": f"{report['stack']} B measured, {sizes['stack']} B bound",
         "code": f"{sizes['code']} B",
         "weights": f"{sizes['weights']} B",

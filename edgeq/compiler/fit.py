@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from edgeq.compiler.pipeline import Compiled
     from edgeq.compiler.plan import Plan
     from edgeq.compiler.program import Program
-    from edgeq.compiler.target import Memory
+    from edgeq.compiler.target import Memory, Target
 
 SHOWN = 4  # buffers of the fullest moment, or layers, that a message lists
 SPATIAL_RANK = 4
+ROW_WISE_STACK = 512  # more that the entry function may take where layers run row-wise
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Fit:
             call has), macs.
         peak: the row where most RAM is alive, and the buffers that are alive there (name, bytes), largest first.
         shortfalls: what is too small, with what would help; empty: it fits.
+        nearest: the smallest arena that running layers row-wise could reach; None: that wasn't tried.
     """
 
     target: str
@@ -64,6 +66,7 @@ class Fit:
     layers: list[dict[str, Any]]
     peak: dict[str, Any]
     shortfalls: tuple[Shortfall, ...] = ()
+    nearest: int | None = None
 
     @property
     def flash_needed(self) -> int:
@@ -131,6 +134,7 @@ def fit_manifest(
         sizes.get("stack", 0),
         layers,
         {} if peak is None else {**layers[peak], "buffers": alive[peak]},
+        nearest=manifest.get("nearest_arena"),
     )
     short = [*_too_little_ram(found, image, given=ram is not None), *_too_little_flash(found, given=flash is not None)]
     return Fit(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "shortfalls": tuple(short)})
@@ -140,6 +144,11 @@ def _there(memories: Sequence[Memory], kind: str) -> int | None:
     """All flash together, the largest RAM; None where nothing is listed."""
     sizes = [memory.size for memory in memories if memory.kind == kind]
     return sum(sizes) if kind == "flash" and sizes else max(sizes, default=None)
+
+
+def free_ram(target: Target, given: int | None) -> int | None:
+    """Bytes of RAM that a model may take: what is given, else what the target lists, if it does."""
+    return _there(target.spec.memories, "ram") if given is None else given
 
 
 def _layers(
@@ -177,7 +186,16 @@ def _too_little_ram(found: Fit, image: Sequence[int], *, given: bool) -> list[Sh
         f"it takes {found.ram_needed} bytes (arena {found.arena}, stack {found.stack}) of {found.ram}; at that layer "
         f"{peak['ram']} are alive: {buffers}"
     )
+    reachable = (
+        []
+        if found.nearest is None or found.nearest >= found.arena
+        else [
+            f"with layers run row-wise it would need {found.nearest} bytes and the stack: --ram "
+            f"{found.nearest + found.stack + ROW_WISE_STACK}"
+        ]
+    )
     help_ = [
+        *reachable,
         f"make these tensors smaller by {over} bytes (fewer channels or a larger stride there); the next peak is "
         f"{second} bytes",
         *_smaller_image(found, image),

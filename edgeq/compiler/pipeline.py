@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from edgeq.compiler.build import KernelBuilder
 from edgeq.compiler.entry import entry_source
 from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.lower.lower import lower
-from edgeq.compiler.plan import Plan, plan_memory
+from edgeq.compiler.plan import Plan
 from edgeq.compiler.program import Bound, Program, Step, Tensor
+from edgeq.compiler.rows.search import Found, RowWise, place_within
 from edgeq.compiler.schedule import Schedule
 from edgeq.compiler.target import Target
 from edgeq.compiler.weights import WeightPool
@@ -54,6 +56,8 @@ class CompileOptions:
         weights: how dense layers store weights of 4 bits and less: `fast`: a byte each; `small`: packed, expanded while
             the kernel runs; `auto`: packed where that costs little time.
         schedule: measured choices of kernels for one target; None: the estimates decide.
+        arena_limit: bytes; where whole tensors need more, layers run row-wise if that helps (`edgeq.compiler.rows`).
+            Exceeding it is no error here: `Compiled.nearest_arena` says what could be had.
     """
 
     max_threads: int = 4
@@ -64,6 +68,7 @@ class CompileOptions:
     schedule: Schedule | None = None
     golden: Sequence[Golden] = ()
     entry: str = "edgeq_step"
+    arena_limit: int | None = None
 
     def schedule_for(self, target: Target) -> Schedule | None:
         """The schedule, if it was measured on this target."""
@@ -78,6 +83,8 @@ class Compiled:
         layers: one entry per step: name, ops, kernel, macs, tasks, bytes.
         weight_offsets: where each of the program's constants begins in the image's weights.
         arena_lower_bound: bytes alive at the fullest step; no plan can need less.
+        row_wise: which layers run row-wise, and what that brought and costs; None: none of them.
+        nearest_arena: the smallest arena that running layers row-wise could reach, where a limit asked for it.
     """
 
     target: Target
@@ -87,6 +94,8 @@ class Compiled:
     plan: Plan
     layers: list[dict[str, Any]]
     weight_offsets: list[int]
+    row_wise: RowWise | None = None
+    nearest_arena: int | None = None
 
     @property
     def arch(self) -> ArchInfo:
@@ -125,8 +134,9 @@ def compile_graph(
     options = options or CompileOptions()
     prove(graph)
     schedule = options.schedule_for(target)
-    program = lower(graph, target, options.max_threads, options.weights, schedule)
-    plan = plan_memory(program)
+    lowered = partial(lower, target=target, max_threads=options.max_threads, storage=options.weights, schedule=schedule)
+    found = place_within(graph, lowered, options.arena_limit)
+    program, plan = found.placed.program, found.placed.plan
     objects = _build_kernels(program, target, options, builder)
     pool = pool or WeightPool(program.alignment)
     offsets = pool.add(program.constants)
@@ -141,14 +151,14 @@ def compile_graph(
         ],
         inputs=[_tensor(t, plan) for t in program.inputs],
         outputs=[_tensor(t, plan) for t in program.outputs],
-        arena_size=max(plan.size + program.end_slack, program.alignment),
+        arena_size=found.placed.arena,
         weights=pool.blob(),
         max_threads=options.max_threads,
-        manifest=_manifest(target, program, plan, layers, options),
+        manifest=_manifest(target, found, layers, options),
         golden=list(options.golden) or _golden(graph, program, options),
         entry=options.entry,
     )
-    return Compiled(target, image, objects, program, plan, layers, offsets)
+    return Compiled(target, image, objects, program, plan, layers, offsets, found.row_wise, found.nearest)
 
 
 def _build_kernels(
@@ -263,11 +273,10 @@ def random_inputs(program: Program, seed: int = GOLDEN_SEED) -> dict[str, np.nda
     return result
 
 
-def _manifest(
-    target: Target, program: Program, plan: Plan, layers: list[dict[str, Any]], options: CompileOptions
-) -> dict[str, Any]:
+def _manifest(target: Target, found: Found, layers: list[dict[str, Any]], options: CompileOptions) -> dict[str, Any]:
     from edgeq import __version__
 
+    program, plan = found.placed.program, found.placed.plan
     return {
         "edgeq": __version__,
         "target": target.name,
@@ -278,5 +287,7 @@ def _manifest(
         "schedule": schedule.digest() if (schedule := options.schedule_for(target)) else None,
         "layers": layers,
         "memory": memory_map(program, plan),
+        "row_wise": asdict(found.row_wise) if found.row_wise else None,
+        "nearest_arena": found.nearest,
         **options.manifest,
     }

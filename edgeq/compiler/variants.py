@@ -10,9 +10,11 @@ import numpy as np
 
 from edgeq.artifact.format import Variant
 from edgeq.compiler.build import KernelBuilder
+from edgeq.compiler.fit import memory_by_step
 from edgeq.compiler.pipeline import Compiled, CompileOptions, compile_graph
 from edgeq.compiler.target import Target
 from edgeq.compiler.weights import WeightPool
+from edgeq.errors import CompileError
 from edgeq.integer.graph import IntegerGraph
 
 
@@ -53,6 +55,26 @@ class CompiledModel:
     def first(self) -> Compiled:
         """The first program of the best variant."""
         return self.programs[0][0]
+
+    def require_arena(self, limit: int | None) -> None:
+        """Checks that every program's arena stays below a limit in bytes.
+
+        Raises:
+            CompileError: one doesn't; says where the most is needed and what could be had.
+        """
+        for compiled in (compiled for row in self.programs for compiled in row):
+            arena = compiled.image.arena_size
+            if limit is None or arena <= limit:
+                continue
+            alive = memory_by_step(compiled.program, compiled.plan)
+            fullest = max(range(len(alive)), key=alive.__getitem__)
+            raise CompileError(
+                f"the model needs {arena - limit} bytes more RAM than there are",
+                where=f"target {compiled.target.name}, layer {compiled.program.steps[fullest].name!r}",
+                why=f"its arena takes {arena} bytes of {limit}; at that layer {alive[fullest]} are alive",
+                hint=f"the least that running layers row-wise could reach is {compiled.nearest_arena} bytes"
+                + (", fewer threads take less" if compiled.image.max_threads > 1 else ""),
+            )
 
 
 def compile_model(

@@ -1,8 +1,8 @@
 """Where values will live, decided before any kernel is chosen.
 
 Two things let a producer write straight to where its consumer wants the data: a *halo* (the value is allocated with the
-border that a padded convolution reads) and a *host* (the value is a slice of a concatenation's buffer). Rows of an image
-that are read apart, or written apart, share the border of the whole image.
+border that a padded convolution reads) and a *host* (the value is a slice of a concatenation's buffer). Rows of an
+image that are read or written apart share the border of the whole image.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def place(groups: list[Group]) -> Placement:
 
 def _rows(value: ir.Value) -> int:
     assert value.shape is not None
-    return int(value.shape[HEIGHT])  # type: ignore[arg-type]
+    return int(value.shape[HEIGHT])
 
 
 def _find_rows(groups: list[Group], placement: Placement) -> None:
-    """Which values are rows of an image; those of a graph input that is read in no other way have memory of their own."""
+    """Which values are rows of an image; those of a graph input that is read in no other way have their own memory."""
     for group in groups:
         start = first_row(group.main)
         if start is not None:

@@ -117,7 +117,8 @@ class _Streamer:
             assert windows is not None
             rows = height(value)
             made[value] = _Rows(value, node, windows, _chunk(rows, longest[rows], self.region.chunk))
-            if value.is_graph_output() or any(user not in members for user in _users(value)):
+            users = _users(value)
+            if value.is_graph_output() or not users or any(user not in members for user in users):
                 made[value].whole = []
         return made
 

@@ -36,14 +36,14 @@ class RowWindow:
 def height(value: ir.Value) -> int:
     """Rows of a rank-4 value."""
     assert value.shape is not None
-    return int(value.shape[HEIGHT])  # type: ignore[arg-type]
+    return int(value.shape[HEIGHT])
 
 
 def row_bytes(value: ir.Value) -> int:
     """Bytes of one row."""
     assert value.shape is not None
     assert value.dtype is not None
-    return int(value.shape[1]) * int(value.shape[3]) * int(value.dtype.itemsize)  # type: ignore[arg-type]
+    return int(value.shape[1]) * int(value.shape[3]) * int(value.dtype.itemsize)
 
 
 def is_image(value: ir.Value | None) -> bool:
@@ -52,7 +52,10 @@ def is_image(value: ir.Value | None) -> bool:
 
 
 def row_windows(node: ir.Node) -> dict[int, RowWindow] | None:
-    """The window of each input that isn't constant, by input number; None where rows can't be computed apart."""
+    """The window of each input that isn't constant, by input number.
+
+    None where rows can't be computed apart, or some row would see nothing but padding.
+    """
     if len(node.outputs) != 1 or not is_image(node.outputs[0]):
         return None
     dynamic = [i for i, value in enumerate(node.inputs) if value is not None and value.const_value is None]
@@ -60,11 +63,14 @@ def row_windows(node: ir.Node) -> dict[int, RowWindow] | None:
         return None
     op = str(node.op_type)
     if op in WINDOWED:
-        return {0: _window(node)} if dynamic == [0] else None
+        window = _window(node)
+        last = window.needed(height(node.outputs[0]) - 1, height(node.outputs[0]))[0]
+        inside = window.before < window.extent and last < height(node.inputs[0])
+        return {0: window} if dynamic == [0] and inside else None
     if not _is_pointwise(node):
         return None
     rows = height(node.outputs[0])
-    if any(height(node.inputs[i]) != rows for i in dynamic):  # type: ignore[arg-type]
+    if any(height(node.inputs[i]) != rows for i in dynamic):
         return None
     return {i: RowWindow() for i in dynamic}
 
@@ -80,7 +86,7 @@ def _is_pointwise(node: ir.Node) -> bool:
 
 
 def _axis(node: ir.Node) -> int:
-    return int(node.attributes.get_int("axis", -1)) % 4  # type: ignore[arg-type]
+    return int(node.attributes.get_int("axis", -1)) % 4
 
 
 def _ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -95,7 +101,7 @@ def _window(node: ir.Node) -> RowWindow:
         weights = node.inputs[1]
         assert weights is not None
         assert weights.shape is not None
-        kernel = int(weights.shape[2])  # type: ignore[arg-type]
+        kernel = int(weights.shape[2])
     dilation = _ints(node, "dilations", (1, 1))[0]
     return RowWindow(
         _ints(node, "strides", (1, 1))[0], (kernel - 1) * dilation + 1, _ints(node, "pads", (0, 0, 0, 0))[0]
