@@ -150,7 +150,7 @@ def test_formats(digits, tmp_path) -> None:
     with pytest.raises(UsageError, match="unknown format"):
         edgeq.compile(digits / "digits.onnx", format="elf", calib="random")
     with pytest.raises(UsageError, match="belong to static"):
-        edgeq.compile(digits / "digits.onnx", ram=1, calib="random")
+        edgeq.compile(digits / "digits.onnx", flash=1, calib="random")
     done = command("compile", str(digits / "digits.onnx"), "--calib", "random", "--ram", "many")
     assert done.code == 2
     assert "no number of bytes" in done.err
