@@ -36,6 +36,7 @@ Progress = Callable[[str, int, int], None]
 
 RANDOM = "random"
 SUFFIX = ".edgeq"
+C_TARGET = "c99"  # of `format="c"`
 # Calibration samples whose outputs travel with the artifact, so that any device can check itself.
 GOLDEN_SAMPLES = 2
 
@@ -104,8 +105,8 @@ def compile(
             `small`: packed, expanded while the kernel runs; `auto`: packed where that costs little time.
         schedule: file of `edgeq tune`, or "tuned" for what it found on this machine; None: estimates decide.
         format: `edgeq` (one file for the runtime), `static` (a folder with library and header, for programs without
-            a loader) or `wasm`; by default what the target needs.
-        name, flash: of static libraries: C identifier, and bytes of flash that are free for the model.
+            a loader), `c` (a folder with C99 for any compiler) or `wasm`; by default what the target needs.
+        name, flash: of static libraries and C source: C identifier, and bytes of flash that are free for the model.
         ram: bytes that are free for the model, arena and (static libraries) stack. Where whole tensors need more,
             layers run a few rows at a time, with the same bits. Static libraries: by default what the target has.
         debug_outputs: every 8- and 16-bit value is an output of the artifact too, so that `compare` finds the op where
@@ -132,7 +133,7 @@ def compile(
     from edgeq.files import atomic_path
 
     clock = _Clock()
-    wanted = load_variants(target)
+    wanted = load_variants(C_TARGET if format == "c" and target == "host" else target)
     measured = resolve_schedule(schedule, *(each.name for each in wanted))
     kind = _format(format, wanted[0])
     if debug_outputs and kind != "edgeq":
@@ -142,6 +143,11 @@ def compile(
 
         limits = {"flash": flash, "ram": ram}
         return compile_static(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
+    if kind == "c":
+        from edgeq.source_api import compile_source
+
+        limits = {"flash": flash, "ram": ram}
+        return compile_source(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
     if name or flash:
         raise UsageError("name and flash belong to static libraries", hint="add --format static")
     if kind == "wasm":
@@ -462,16 +468,28 @@ def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None)
 
 def _format(wanted: str | None, target: Target) -> str:
     """The kind of file to write: as asked for, or as the target needs."""
-    needed = "static" if target.bare_metal else "wasm" if target.webassembly else "edgeq"
-    if wanted not in (None, "edgeq", "static", "wasm"):
-        raise UsageError("unknown format", where=str(wanted), hint="edgeq, static or wasm")
+    needed = _needed_format(target)
+    if wanted not in (None, "edgeq", "static", "c", "wasm"):
+        raise UsageError("unknown format", where=str(wanted), hint="edgeq, static, c or wasm")
     if wanted in (None, needed) or (wanted == "static" and needed == "edgeq"):
         return wanted or needed
+    if wanted == "c":
+        raise UsageError(
+            "this target's code comes from LLVM, not from C",
+            where=f"target {target.name}",
+            hint=f'leave --target out, or name one with kind = "c": {C_TARGET}',
+        )
     if wanted == "edgeq":
         raise UsageError(
             "this target has no loader for artifacts", where=f"target {target.name}", hint="leave --format out"
         )
     raise UsageError(f"this target has no format {wanted!r}", where=f"target {target.name}", hint="leave --format out")
+
+
+def _needed_format(target: Target) -> str:
+    if target.emits_c:
+        return "c"
+    return "static" if target.bare_metal else "wasm" if target.webassembly else "edgeq"
 
 
 def _output_path(model: Any, output: str | Path | None) -> Path:

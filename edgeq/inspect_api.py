@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeq.api import Calibration, Progress
     from edgeq.compiler.fit import Fit
 
-STATIC_KIND = "static library"
+STATIC_KIND, SOURCE_KIND = "static library", "C source"
 
 
 class _Layer(BaseModel):
@@ -29,7 +29,7 @@ class _Layer(BaseModel):
 
 
 class _Sizes(BaseModel):
-    code: int = Field(ge=0)
+    code: int = Field(default=0, ge=0)
     weights: int = Field(ge=0)
     arena: int = Field(ge=0)
     stack: int = Field(default=0, ge=0)
@@ -58,7 +58,7 @@ def inspect(
     """Describe a file; with a target (or for a static library's folder) also say whether it fits.
 
     Args:
-        path: ONNX model, integer graph, artifact, or the folder of a static library.
+        path: ONNX model, integer graph, artifact, or the folder of a static library or of C source.
         target: compile the model for it in a temporary folder and compare with its memories; a compiled file is judged
             as it is, by the memories of the target it was compiled for.
         flash, ram: bytes that are free for the model; by default all that target.toml lists.
@@ -79,7 +79,7 @@ def inspect(
     limits = {"flash": flash, "ram": ram}
     judged = target is not None or flash is not None or ram is not None
     if Path(path).is_dir():
-        facts = _describe_static(Path(path))
+        facts = _describe_folder(Path(path))
         return facts | {"fit": _fit_of_file(facts, target, limits).as_dict()}
     facts = describe(path)
     if not judged:
@@ -105,6 +105,7 @@ def _fit_of_model(
 ) -> Fit:
     """Compiles the model as `edgeq compile --format static` does and keeps nothing but the sizes."""
     from edgeq.api import _Clock
+    from edgeq.artifact.source import write_source
     from edgeq.artifact.static import write_static
     from edgeq.compiler import load_target
     from edgeq.compiler.fit import fit, free_ram
@@ -120,29 +121,37 @@ def _fit_of_model(
     room = free_ram(device, limits.get("ram"))
     _, compiled, _ = compile_one(path, device, calib, settings, progress, _Clock(), room=room)
     with tempfile.TemporaryDirectory(prefix="edgeq-inspect-") as scratch:
-        sizes = write_static(compiled, Path(scratch), "model")
-    return fit(compiled, sizes, **limits)
+        if device.emits_c:
+            return fit(compiled, write_source(compiled, Path(scratch), "model"), **limits)
+        return fit(compiled, write_static(compiled, Path(scratch), "model"), **limits)
 
 
-def _describe_static(folder: Path) -> dict[str, Any]:
-    """A static library's folder, by its manifest."""
-    found = [path for path in sorted(folder.glob("*.json")) if (folder / f"lib{path.stem}.a").is_file()]
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    """The folder of a static library or of C source, by its manifest."""
+    kinds = {"lib{}.a": STATIC_KIND, "{}_weights.c": SOURCE_KIND}
+    found = [
+        (path, folder / pattern.format(path.stem), kind)
+        for path in sorted(folder.glob("*.json"))
+        for pattern, kind in kinds.items()
+        if (folder / pattern.format(path.stem)).is_file()
+    ]
     if len(found) != 1:
         raise ModelError(
-            "this folder is no static library",
+            "this folder is no compiled model",
             where=str(folder),
-            why=f"it holds {len(found)} manifests (NAME.json beside libNAME.a); one is needed",
+            why=f"it holds {len(found)} manifests (NAME.json beside libNAME.a or NAME_weights.c); one is needed",
             hint="give the folder that `edgeq compile --target cortex-m4` wrote",
         )
+    ((place, file, kind),) = found
     try:
-        manifest = json.loads(found[0].read_text(encoding="utf-8"))
+        manifest = json.loads(place.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError("the manifest is damaged", where=str(found[0]), why=str(error)) from error
-    checked = _checked(manifest, found[0])
+        raise ModelError("the manifest is damaged", where=str(place), why=str(error)) from error
+    checked = _checked(manifest, place)
     return {
-        "kind": STATIC_KIND,
+        "kind": kind,
         "path": str(folder),
-        "file_bytes": (folder / f"lib{found[0].stem}.a").stat().st_size,
+        "file_bytes": file.stat().st_size,
         "sizes": checked.sizes.model_dump(),
         "manifest": manifest,
     }

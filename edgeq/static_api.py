@@ -53,7 +53,7 @@ def compile_static(
     from edgeq.evaluate.describe import compile_report
 
     clock = _Clock()
-    folder = _folder(model, output, target)
+    folder = library_folder(model, output, target)
     room = free_ram(target, ram)
     graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room)
     stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
@@ -143,7 +143,9 @@ def compile_one(
 
 
 def _stack(compiled: Compiled) -> int:
-    """Bytes of stack that a run takes at most; known when everything is linked."""
+    """Bytes of stack that a run takes at most; known when everything is linked. 0 for C source: nobody knows."""
+    if compiled.target.emits_c:
+        return 0
     import tempfile
 
     from edgeq.artifact.static import write_static
@@ -161,7 +163,12 @@ def _require_float_free(library: Path, target: Target) -> int | None:
     return require_once(library).instructions
 
 
-def _folder(model: Any, output: str | Path | None, target: Target) -> Path:
+def library_folder(model: Any, output: str | Path | None, target: Target) -> Path:
+    """The folder to write, by default beside the model.
+
+    Raises:
+        UsageError: it can't be one.
+    """
     if output is None:
         if not isinstance(model, str | Path):
             raise UsageError("no place for the library", why="a graph or module has no file", hint="give output=")

@@ -68,6 +68,12 @@ def identifier(text: str) -> str:
     return name if name and not name[0].isdigit() else f"model_{name}"
 
 
+def require_identifier(name: str) -> None:
+    """Raises UsageError if the name can't begin C symbols."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        raise UsageError("the model's name must be a C identifier in lower case", where=name, hint="give --name")
+
+
 def write_static(compiled: Compiled, folder: Path, name: str, *, marks: bool = False) -> StaticSizes:
     """Writes the library, its header and its manifest into a folder, which is made if need be.
 
@@ -81,8 +87,7 @@ def write_static(compiled: Compiled, folder: Path, name: str, *, marks: bool = F
         CompileError: the kernels need something that a static library can't have, or more memory than there is.
         ToolError: no compiler or linker.
     """
-    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
-        raise UsageError("a static library's name must be a C identifier in lower case", where=name)
+    require_identifier(name)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
         build = _Build(compiled, Path(scratch), name, marks)

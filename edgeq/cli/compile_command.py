@@ -44,10 +44,11 @@ CHECKS = {
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["edgeq", "static", "wasm"]),
-    help="A file for the runtime, a folder with a library and a header, or a .wasm (default: what the target needs).",
+    type=click.Choice(["edgeq", "static", "c", "wasm"]),
+    help="A file for the runtime, a folder with a library and a header, with C99 source, or a .wasm "
+    "(default: what the target needs).",
 )
-@click.option("--name", help="Name of a static library, a C identifier (default: the model's).")
+@click.option("--name", help="Name of a static library or C source, a C identifier (default: the model's).")
 @click.option(
     "--flash", type=common.BYTES, help="Flash that is free for the model (default: the target's), as in 512k."
 )
@@ -105,7 +106,7 @@ def command(
         return
     console = common.stdout_console()
     common.show_warnings(result.quantization)
-    if result.report.get("format") == "static":
+    if result.report.get("format") in ("static", "c"):
         if layers:
             fit_output.show_layers(console, result.report["fit"])
         static_output.show_library(console, model, result)

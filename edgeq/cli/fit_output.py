@@ -43,11 +43,11 @@ def show_layers(console: Console, found: dict[str, Any]) -> None:
 
 def summary(found: dict[str, Any]) -> dict[str, str]:
     """Flash, RAM and the fullest layer, one fact a line."""
+    code = f"code {units.size(found['code'])}" if found["code"] else "code is your compiler's"
+    stack = f"stack {units.size(found['stack'])} at most" if found["stack"] else "stack is your compiler's"
     return {
-        "flash": room(found["flash_needed"], found["flash"])
-        + f": code {units.size(found['code'])}, weights {units.size(found['weights'])}",
-        "RAM": room(found["ram_needed"], found["ram"])
-        + f": arena {units.size(found['arena'])}, stack {units.size(found['stack'])} at most",
+        "flash": f"{room(found['flash_needed'], found['flash'])}: {code}, weights {units.size(found['weights'])}",
+        "RAM": f"{room(found['ram_needed'], found['ram'])}: arena {units.size(found['arena'])}, {stack}",
         "fullest layer": f"{found['peak'].get('name', '–')}: {peak_text(found['peak'])}",
     }
 

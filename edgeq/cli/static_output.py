@@ -17,19 +17,27 @@ CHECKS = {
 }
 
 
+SOURCE_CHECKS = {
+    "native": "golden vectors pass, compiled for this machine (NAME_check.c does the same on the device)",
+    "no": "NOT RUN: no C compiler for this machine (pip install ziglang brings one)",
+}
+
+
 def show_library(console: Console, model: str, result: CompileResult) -> None:
     """A static library's facts, one a line, and whether it fits."""
     report, found = result.report, result.report["fit"]
     if not result.calibrated:
         common.show_not_calibrated(console)
     name = report["name"]
-    console.print(f"[bold]{model}[/] → [bold]{result.path}[/]/lib{name}.a, {name}.h  for {result.target}")
+    source = report["format"] == "c"
+    made = f"{name}.c, {name}_weights.c, {name}.h" if source else f"lib{name}.a, {name}.h"
+    console.print(f"[bold]{model}[/] → [bold]{result.path}[/]/{made}  for {result.target}")
     facts = {
         **fit_output.summary(found),
         **fit_output.row_wise(report),
         "operations": f"{units.amount(2 * report['macs'])} an inference, {report['step_count']} kernel calls",
         "calibration": common.calibration_text(result.quantization, result.calibrated),
-        "self-check": CHECKS[report["checked"]],
+        "self-check": (SOURCE_CHECKS if source else CHECKS)[report["checked"]],
         "time": ", ".join(f"{stage} {units.duration(value)}" for stage, value in result.seconds.items()),
     }
     common.show_facts(console, facts)

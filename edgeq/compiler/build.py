@@ -33,10 +33,10 @@ SECONDS_A_KERNEL = 300  # a generator that takes longer hangs
 
 
 def object_path(spec: KernelSpec, target: Target) -> Path:
-    """Where the cache keeps this kernel's object."""
+    """Where the cache keeps this kernel's object (of C targets: its source)."""
     state = f"{KERNEL_VERSION} {sorted(target.tvm_target().items())} {spec.symbol(target)} {_sources_digest(target)}"
     key = hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
-    return cache_dir() / "kernels" / target.name / f"{spec.symbol(target)}_{key}.o"
+    return cache_dir() / "kernels" / target.name / f"{spec.symbol(target)}_{key}.{'c' if target.emits_c else 'o'}"
 
 
 _DIGESTS: dict[Path, str] = {}
@@ -49,6 +49,7 @@ def _sources_digest(target: Target) -> str:
         files = sorted(
             [*here.glob("kernels/**/*.py"), *here.glob("isa/**/*.py"), here / "codegen.py", *target.folder.glob("*.py")]
         )
+        files += [here / f"{name}.py" for name in ("codegen_c", "scalarise", "unused")] if target.emits_c else []
         state = hashlib.blake2b(digest_size=12)
         for file in files:
             state.update(file.read_bytes())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
+    from edgeq.artifact.source import SourceSizes
     from edgeq.artifact.static import StaticSizes
     from edgeq.compiler.pipeline import Compiled
     from edgeq.compiler.plan import Plan
@@ -97,7 +98,9 @@ class Fit:
         }
 
 
-def fit(compiled: Compiled, sizes: StaticSizes, *, flash: int | None = None, ram: int | None = None) -> Fit:
+def fit(
+    compiled: Compiled, sizes: StaticSizes | SourceSizes, *, flash: int | None = None, ram: int | None = None
+) -> Fit:
     """Compares a compiled model with its target's memories.
 
     Args:
@@ -128,7 +131,7 @@ def fit_manifest(
         manifest["target"],
         _there(memories, "flash") if flash is None else flash,
         _there(memories, "ram") if ram is None else ram,
-        sizes["code"],
+        sizes.get("code", 0),
         sizes["weights"],
         sizes["arena"],
         sizes.get("stack", 0),

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgeq.compiler.costs import Costs, Kind, load_costs
 from edgeq.errors import TargetError
@@ -32,20 +32,26 @@ class Codegen(BaseModel):
     """The dictionary TVM takes as its target."""
 
     model_config = ConfigDict(extra="forbid")
-    kind: Literal["llvm"]
-    mtriple: str
-    mcpu: str
+    kind: Literal["llvm", "c"]
+    mtriple: str = ""
+    mcpu: str = ""
     mattr: list[str] = Field(default_factory=list)
     options: list[str] = Field(default_factory=list, serialization_alias="cl-opt")
     mabi: str | None = None
     mfloat_abi: str | None = Field(default=None, alias="mfloat-abi")
+
+    @model_validator(mode="after")
+    def _names_a_processor(self) -> Codegen:
+        if self.kind == "llvm" and not (self.mtriple and self.mcpu):
+            raise ValueError('kind = "llvm" needs mtriple and mcpu')
+        return self
 
 
 class Toolchain(BaseModel):
     """Who assembles for this target and who can execute it elsewhere."""
 
     model_config = ConfigDict(extra="forbid")
-    zig_target: str
+    zig_target: str = ""
     support: list[str] = Field(default_factory=list)
     emulator: str | None = None
     emulator_args: list[str] = Field(default_factory=list)
@@ -78,15 +84,23 @@ class TargetFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     description: str
-    arch: Literal["x86_64", "aarch64", "armv7", "riscv64", "thumb", "wasm32"]
+    arch: Literal["x86_64", "aarch64", "armv7", "riscv64", "thumb", "wasm32", "c"]
     isa: str = Field(pattern=r"^[a-z0-9]+$")
     vector_bits: int = Field(ge=64, le=2048)
     activation: Literal["s8", "u8"]
     cpu_features: list[str]
     codegen: Codegen
-    toolchain: Toolchain
+    toolchain: Toolchain = Field(default_factory=Toolchain)
     memories: list[Memory] = Field(default_factory=list)
     board: Board | None = None
+
+    @model_validator(mode="after")
+    def _tools_fit(self) -> TargetFile:
+        if (self.arch == "c") != (self.codegen.kind == "c"):
+            raise ValueError('arch = "c" and kind = "c" belong together')
+        if self.arch != "c" and not self.toolchain.zig_target:
+            raise ValueError("toolchain.zig_target is missing")
+        return self
 
 
 @dataclass(frozen=True)
@@ -124,8 +138,13 @@ class Target:
 
     @property
     def bare_metal(self) -> bool:
-        """True where no operating system loads anything: models become static libraries."""
-        return self.arch == "thumb"
+        """True where no operating system loads anything: models become static libraries or C source."""
+        return self.arch in ("thumb", "c")
+
+    @property
+    def emits_c(self) -> bool:
+        """True where models become C source (artifact/source.py)."""
+        return self.arch == "c"
 
     @property
     def webassembly(self) -> bool:

@@ -56,17 +56,23 @@ def receive(stream: Stream) -> Any:
 
 
 def build_one(spec: Any, target_name: str, path: str) -> None:
-    """Builds one kernel's object; it appears under its final name only when it is complete."""
-    from edgeq.compiler.codegen import write_object
+    """Builds one kernel's object or source; it appears under its final name only when it is complete."""
     from edgeq.compiler.target import load_target
 
     target = load_target(target_name)
     destination = Path(path)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".o", dir=destination.parent)
+    handle, temporary = tempfile.mkstemp(suffix=destination.suffix, dir=destination.parent)
     os.close(handle)
     try:
-        write_object(spec.build(target), target.tvm_target(), Path(temporary))
+        if target.emits_c:
+            from edgeq.compiler.codegen_c import write_source
+
+            write_source(spec.build(target), Path(temporary))
+        else:
+            from edgeq.compiler.codegen import write_object
+
+            write_object(spec.build(target), target.tvm_target(), Path(temporary))
         os.replace(temporary, destination)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgeq.artifact import ArtifactSizes, ModelImage
+    from edgeq.artifact.source import SourceSizes
     from edgeq.artifact.static import StaticSizes
     from edgeq.artifact.wasm import WasmSizes
     from edgeq.compiler import CompiledModel
@@ -234,7 +235,7 @@ def describe_artifact(path: Path) -> dict[str, Any]:
 
 
 def compile_report(
-    graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes | StaticSizes | WasmSizes
+    graph: IntegerGraph, model: CompiledModel, sizes: ArtifactSizes | StaticSizes | SourceSizes | WasmSizes
 ) -> dict[str, Any]:
     """What `edgeq.compile` reports.
 

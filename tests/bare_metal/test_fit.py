@@ -116,7 +116,7 @@ def test_a_model_needs_a_target(graph) -> None:
 
 
 def test_folders_that_are_no_library(tmp_path, library) -> None:
-    with pytest.raises(ModelError, match="no static library"):
+    with pytest.raises(ModelError, match="no compiled model"):
         edgeq.inspect(tmp_path)
     (tmp_path / "libnet.a").write_bytes(b"")
     (tmp_path / "net.json").write_text("{")

@@ -33,7 +33,7 @@ typedef struct edgeq_static_tensor {
 typedef struct edgeq_static_model {
   uint32_t version; /* EDGEQ_STATIC_VERSION */
   uint32_t arena_size, arena_alignment;
-  uint32_t stack_size; /* bytes that `run` takes at most, its own frame included */
+  uint32_t stack_size; /* bytes that `run` takes at most, its own frame included; 0: not known (C source) */
   uint32_t input_count, output_count, step_count, golden_count;
   const char *name;
   const edgeq_static_tensor *tensors;

@@ -1,0 +1,100 @@
+"""Models as C source: `edgeq.compile(format="c")`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeq.api import Calibration, CompileResult, Progress, _Clock
+from edgeq.errors import CompileError, ToolError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.target import Target
+
+_MAIN = """#include <stdio.h>
+#include "{name}.h"
+{upper}_ARENA(arena);
+int main(void) {{
+  printf("%lu\\n", (unsigned long){name}_check(arena));
+  return 0;
+}}
+"""
+
+
+def compile_source(
+    model: Any,
+    target: Target,
+    output: str | Path | None,
+    calib: Calibration | None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    flash: int | None = None,
+    ram: int | None = None,
+    progress: Progress | None = None,
+) -> CompileResult:
+    """Compile a model to C99 in a folder.
+
+    Args:
+        target: one that `emits_c`.
+        output: the folder; by default beside the model, named after model and target.
+        settings: those of `edgeq.quantize`.
+        name: C identifier that begins the symbols and files; by default from the model's file name.
+        flash, ram: bytes that are free for the weights and the arena; code and stack are the compiler's.
+
+    Raises:
+        CompileError: the model doesn't fit, or the source, compiled for this machine, contradicts the reference.
+        UsageError: no place for the folder, or the name is no identifier.
+        Everything that `edgeq.compile` raises.
+    """
+    from edgeq.artifact.source import write_source
+    from edgeq.artifact.static import identifier
+    from edgeq.compiler.fit import fit, free_ram, require_fit
+    from edgeq.compiler.variants import CompiledModel
+    from edgeq.evaluate.describe import compile_report
+    from edgeq.static_api import compile_one, library_folder
+
+    clock = _Clock()
+    folder = library_folder(model, output, target)
+    room = free_ram(target, ram)
+    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, "C source", room=room)
+    stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
+    with clock.stage("check"), tempfile.TemporaryDirectory(prefix="edgeq-source-") as scratch:
+        sizes = write_source(compiled, Path(scratch), stem)
+        found = fit(compiled, sizes, flash=flash, ram=ram)
+        require_fit(found, target.name)
+        checked = _check(Path(scratch), stem)
+    with clock.stage("write"):
+        write_source(compiled, folder, stem)
+    report = compile_report(graph, CompiledModel([[compiled]]), sizes)
+    report |= {"checked": checked, "format": "c", "fit": found.as_dict(), "name": stem}
+    report["row_wise"] = asdict(compiled.row_wise) if compiled.row_wise else None
+    return CompileResult(folder, target.name, report, quantized, clock.seconds)
+
+
+def _check(folder: Path, name: str) -> str:
+    """Compiles the source for this machine and runs the golden vectors. Returns "native"; "no" without a compiler."""
+    from edgeq.artifact.source import sources
+    from edgeq.artifact.tools import cross_compiler, run_tool
+    from edgeq.compiler.target import host_arch
+
+    try:
+        compiler = cross_compiler(host_arch())
+    except (ToolError, KeyError):
+        return "no"
+    main, program = folder / "main.c", folder / "check"
+    main.write_text(_MAIN.format(name=name, upper=name.upper()), encoding="utf-8")
+    flags = ["-std=c99", "-O1", "-fno-sanitize=all"]
+    run_tool([*compiler, *flags, *sources(folder, name), main, "-o", program], "compiling the C source for a check")
+    different = int(run_tool([program], "running the C source's self-check"))
+    if different:
+        raise CompileError(
+            "the C source contradicts the integer reference",
+            where="golden vectors, compiled for this machine",
+            why=f"{different} bytes of outputs differ",
+            hint="this is a defect of edgeq: please report the model",
+        )
+    return "native"
