@@ -69,10 +69,8 @@ def targets() -> list[dict[str, Any]]:
 
 
 def _where_it_runs(target: Any) -> str:
-    if target.runs_here():
+    if target.runs_here() or target.emits_c:
         return "yes"
-    if target.emits_c:
-        return "compiled by a C compiler"
     tools = target.spec.toolchain
     if tools.emulator and shutil.which(tools.emulator):
         return "emulated"
