@@ -138,16 +138,10 @@ def compile(
     kind = _format(format, wanted[0])
     if debug_outputs and kind != "edgeq":
         raise UsageError(f"format {kind} has no debug outputs", hint="compare an artifact for another target")
-    if kind == "static":
-        from edgeq.static_api import compile_static
-
+    if kind in ("static", "c"):
         limits = {"flash": flash, "ram": ram}
-        return compile_static(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
-    if kind == "c":
-        from edgeq.source_api import compile_source
-
-        limits = {"flash": flash, "ram": ram}
-        return compile_source(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
+        make = _folder_writer(kind)
+        return make(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
     if name or flash:
         raise UsageError("name and flash belong to static libraries", hint="add --format static")
     if kind == "wasm":
@@ -484,6 +478,17 @@ def _format(wanted: str | None, target: Target) -> str:
             "this target has no loader for artifacts", where=f"target {target.name}", hint="leave --format out"
         )
     raise UsageError(f"this target has no format {wanted!r}", where=f"target {target.name}", hint="leave --format out")
+
+
+def _folder_writer(kind: str) -> Callable[..., CompileResult]:
+    """What makes the folder of a static library or of C source."""
+    if kind == "c":
+        from edgeq.source_api import compile_source
+
+        return compile_source
+    from edgeq.static_api import compile_static
+
+    return compile_static
 
 
 def _needed_format(target: Target) -> str:

@@ -146,7 +146,7 @@ def test_a_target_with_memories_of_its_own(digits, tmp_path) -> None:
     folder.mkdir()
     for file in (ROOT / "targets" / "c99").glob("*.*"):
         (folder / file.name).write_bytes(file.read_bytes())
-    memory = '\n[[memories]]\nname = "sram"\nkind = "ram"\nsize = 4096\n'
+    memory = '\n[[memories]]\nname = "sram"\nkind = "ram"\nsize = 512\n'
     file = folder / "target.toml"
     file.write_text(file.read_text() + memory)
     with pytest.raises(CompileError, match="more RAM than there are"):
