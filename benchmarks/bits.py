@@ -23,10 +23,10 @@ from common import Zoo, arguments, finish, say
 
 import edgeq
 from edgeq.compiler import load_variants
-from edgeq.evaluate.webassembly import run_module
 from edgeq.integer import IntegerGraph, oracle, reference
 from edgeq.quantize.report import quantize_inputs
 from edgeq.runtime.model import Model
+from edgeq.runtime.node import run_module
 
 Outputs = dict[str, np.ndarray]
 

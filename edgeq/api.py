@@ -149,7 +149,7 @@ def compile(
             raise UsageError("a WebAssembly module takes no limit of RAM", hint="leave out --ram")
         from edgeq.wasm_api import compile_wasm
 
-        return compile_wasm(model, wanted[0], output, calib, settings, progress=progress)
+        return compile_wasm(model, wanted, target, output, calib, settings, progress=progress)
     path = _output_path(model, output)
     with KernelBuilder() as builder:
         if not all(map(_has_kernels, wanted)):

@@ -12,11 +12,13 @@ from edgeq.api import Calibration, CompileResult, Progress, _Clock, _integer_gra
 from edgeq.errors import CompileError, UsageError
 
 if TYPE_CHECKING:
+    from edgeq.compiler import ProgramSource
     from edgeq.compiler.fit import Fit
     from edgeq.compiler.pipeline import Compiled
     from edgeq.compiler.target import Target
     from edgeq.evaluate.firmware import FirmwareRun
     from edgeq.integer import IntegerGraph
+    from edgeq.quantize import QuantizeResult
 
 STACK_TRIES = 2  # each program has a stack of its own: compile again for what it leaves
 
@@ -104,6 +106,29 @@ def bench_firmware(
     return compiled, run, found
 
 
+def one_source(
+    model: Any,
+    calib: Calibration | None,
+    settings: Mapping[str, Any] | None,
+    progress: Progress | None,
+    clock: _Clock,
+    product: str,
+) -> tuple[ProgramSource, QuantizeResult | None]:
+    """The graph with golden inputs and how it was made, for products that hold no second shape.
+
+    Raises:
+        UsageError: several shapes are asked for. Everything that `edgeq.quantize` raises.
+    """
+    sources, quantized = _integer_graphs(model, calib, dict(settings or {}), progress, clock)
+    if len(sources) > 1:
+        raise UsageError(
+            f"{product} holds one program",
+            why=f"{len(sources)} shapes are asked for",
+            hint="give one --shape, and make one for each",
+        )
+    return sources[0], quantized
+
+
 def compile_one(
     model: Any,
     target: Target,
@@ -111,11 +136,10 @@ def compile_one(
     settings: Mapping[str, Any] | None,
     progress: Progress | None,
     clock: _Clock,
-    product: str = "a static library",
     *,
     room: int | None = None,
 ) -> tuple[IntegerGraph, Compiled, dict[str, Any] | None]:
-    """The graph, its one program and the quantizer's report, for products that hold no second shape.
+    """The graph, its one program and the quantizer's report.
 
     Args:
         room: bytes for arena and stack together; where whole tensors need more, layers run row-wise if that helps.
@@ -123,14 +147,8 @@ def compile_one(
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
 
     with KernelBuilder() as builder:
-        sources, quantized = _integer_graphs(model, calib, dict(settings or {}), progress, clock)
-        if len(sources) > 1:
-            raise UsageError(
-                f"{product} holds one program",
-                why=f"{len(sources)} shapes are asked for",
-                hint="give one --shape, and make one for each",
-            )
-        graph, golden = sources[0].graph, sources[0].golden_inputs
+        source, quantized = one_source(model, calib, settings, progress, clock, "a static library")
+        graph, golden = source.graph, source.golden_inputs
         with clock.stage("build"):
             options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress, arena_limit=room)
             compiled = compile_graph(graph, target, options, builder)

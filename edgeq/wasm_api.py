@@ -1,37 +1,46 @@
-"""Models as WebAssembly modules: `edgeq.compile(target="wasm-simd128")`."""
+"""Models as WebAssembly modules: `edgeq.compile(target="wasm")`."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeq.api import Calibration, CompileResult, Progress, _Clock
+from edgeq.api import Calibration, CompileResult, Progress, _Clock, _manifest
 from edgeq.errors import CompileError, UsageError
 from edgeq.files import check_output
 
 if TYPE_CHECKING:
+    from edgeq.compiler.pipeline import Compiled
     from edgeq.compiler.target import Target
+    from edgeq.integer.graph import IntegerGraph
 
 SUFFIX = ".wasm"
 
 
 def compile_wasm(
     model: Any,
-    target: Target,
+    targets: Sequence[Target],
+    name: str,
     output: str | Path | None,
     calib: Calibration | None,
     settings: Mapping[str, Any] | None = None,
     *,
     progress: Progress | None = None,
 ) -> CompileResult:
-    """Compile a model to a .wasm file; edgeq.mjs and edgeq.d.ts are written beside it.
+    """Compile a model to a .wasm file, or one for each kind of engine; edgeq.mjs and edgeq.d.ts are written beside it.
 
     Args:
-        target: of `arch = "wasm32"`.
+        targets: of `arch = "wasm32"`, the one that runs everywhere last: its module gets the name of `output`, those of
+            the others have what is behind "wasm-" in the target's name in front of the suffix.
+        name: of the target as it was asked for.
         output: the module; by default beside the model with the suffix .wasm.
         settings: those of `edgeq.quantize`.
+
+    Returns:
+        the last module's path; the report is about it, with a list `modules` of all.
 
     Raises:
         UsageError: no place for the module, or its name doesn't end in .wasm.
@@ -41,17 +50,47 @@ def compile_wasm(
     from edgeq.artifact.wasm import write_wasm
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
-    from edgeq.static_api import compile_one
 
     clock = _Clock()
     path = _path(model, output)
-    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, "a WebAssembly module")
+    graph, programs, quantized = _compiled(model, targets, calib, settings, progress, clock)
+    files = [_name(path, target, target is targets[-1]) for target in targets]
     with clock.stage("link"):
-        sizes = write_wasm(compiled, path)
+        sizes = [write_wasm(compiled, file) for compiled, file in zip(programs, files, strict=True)]
     with clock.stage("check"):
-        checked = _check(path, target)
-    report = compile_report(graph, CompiledModel([[compiled]]), sizes) | {"checked": checked, "format": "wasm"}
-    return CompileResult(path, target.name, report, quantized, clock.seconds)
+        checked = [_check(file, target) for file, target in zip(files, targets, strict=True)]
+    modules = [
+        {"file": file.name, "target": target.name, "sizes": asdict(size), "checked": state}
+        for file, target, size, state in zip(files, targets, sizes, checked, strict=True)
+    ]
+    report = compile_report(graph, CompiledModel([[programs[-1]]]), sizes[-1])
+    report |= {"checked": checked[-1], "format": "wasm", "modules": modules}
+    return CompileResult(path, name, report, quantized, clock.seconds)
+
+
+def _compiled(
+    model: Any,
+    targets: Sequence[Target],
+    calib: Calibration | None,
+    settings: Mapping[str, Any] | None,
+    progress: Progress | None,
+    clock: _Clock,
+) -> tuple[IntegerGraph, list[Compiled], dict[str, Any] | None]:
+    """The graph, its program for each target and the quantizer's report."""
+    from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
+    from edgeq.static_api import one_source
+
+    programs: list[Compiled] = []
+    with KernelBuilder() as builder:
+        source, quantized = one_source(model, calib, settings, progress, clock, "a WebAssembly module")
+        manifest = _manifest(source.graph, model, quantized)
+        with clock.stage("build"):
+            for target in targets:
+                # All compute the same bits: the reference runs once.
+                golden = programs[0].image.golden if programs else ()
+                options = CompileOptions(1, source.golden_inputs, manifest, progress, golden=golden)
+                programs.append(compile_graph(source.graph, target, options, builder))
+    return source.graph, programs, quantized.report.as_dict() if quantized else None
 
 
 def _path(model: Any, output: str | Path | None) -> Path:
@@ -66,13 +105,20 @@ def _path(model: Any, output: str | Path | None) -> Path:
     return path
 
 
+def _name(path: Path, target: Target, main: bool) -> Path:
+    """Where a target's module goes; `loadBest` of edgeq.mjs knows these names."""
+    return path if main else path.with_suffix(f".{target.name.removeprefix('wasm-')}{SUFFIX}")
+
+
 def _check(path: Path, target: Target) -> str:
-    """Runs the golden vectors under Node.js, if it is there. Returns "emulated" or "no"."""
-    from edgeq.evaluate.webassembly import ENGINE, differing_bytes
+    """Runs the golden vectors under Node.js, if it is there and can. Returns "emulated", "no" or "other engine"."""
+    from edgeq.runtime.node import ENGINE, differing_bytes
 
     if not shutil.which(ENGINE):
         return "no"
     different = differing_bytes(path)
+    if different is None:
+        return "other engine"
     if different:
         raise CompileError(
             "the compiled code contradicts the integer reference",

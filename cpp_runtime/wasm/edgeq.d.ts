@@ -1,4 +1,4 @@
-/** Models that `edgeq compile --target wasm-simd128` made. */
+/** Models that `edgeq compile --target wasm` and its parts made. */
 
 export type Integers = Int8Array | Uint8Array | Int16Array | Int32Array | BigInt64Array;
 export type Reals = Float32Array | Float64Array | number[];
@@ -44,3 +44,9 @@ export class Model {
 
 /** Loads a model from its bytes or its URL. */
 export function load(source: ArrayBuffer | ArrayBufferView | URL | string): Promise<Model>;
+
+/** Of `NAME.wasm`, `NAME.relaxed-x86.wasm` and `NAME.relaxed-arm.wasm` the fastest for this engine; `source`: URL of the first. */
+export function loadBest(source: URL | string): Promise<Model>;
+
+/** What this engine's relaxed dot products compute, found out by trying: "relaxed-dot-u8", "relaxed-dot-s8" or nothing. */
+export function features(): readonly string[];

@@ -1,4 +1,4 @@
-// Loads and runs models that `edgeq compile --target wasm-simd128` made: browsers and Node.js, no dependencies.
+// Loads and runs models that `edgeq compile --target wasm` and its parts made: browsers and Node.js, no dependencies.
 
 const TYPES = {
   int8: Int8Array, uint8: Uint8Array, int16: Int16Array, int32: Int32Array, int64: BigInt64Array,
@@ -8,6 +8,17 @@ const RANGES = {
 };
 const TO_EVEN = 6755399441055744; // 1.5 * 2^52: adding it rounds a double to an integer, halves to even
 const FORMAT = 1;
+// What a module of `--target wasm` needs, best first; the last one runs everywhere.
+const VARIANTS = [["relaxed-arm", "relaxed-dot-s8"], ["relaxed-x86", "relaxed-dot-u8"]];
+// One function: memory[32] = i16x8.relaxed_dot_i8x16_i7x16_s(memory[0], memory[16]), memory[48] =
+// i32x4.relaxed_dot_i8x16_i7x16_add_s of the same and zeros.
+const PROBE =
+  "AGFzbQEAAAABBAFgAAADAgEABQMBAAEHCQIBbQIAAWYAAApAAT4AQQBBAP0ABABBAP0ABBD9kgL9CwQgQQBBAP0ABABBAP0ABBD9DAAAAAAA" +
+  "AAAAAAAAAAAAAAD9kwL9CwQwCw==";
+// Neighbours whose sums saturate as s8 by u8; as s8 by s8 none passes 16 bits.
+const PROBE_A = [127, 127, -128, -128, 127, 1, -128, 1, 100, 27, -77, 3, 1, -1, -1, -1];
+const PROBE_B = [255, 255, 255, 255, 128, 129, 129, 200, 200, 254, 190, 131, 128, 255, 255, 128];
+let known;
 
 /** What edgeq.mjs throws. */
 export class EdgeqError extends Error {
@@ -166,15 +177,53 @@ export class Model {
   }
 }
 
+/**
+ * What this engine's relaxed dot products do with a second operand of 8 bits, which WebAssembly leaves open but fixed for an
+ * engine: "relaxed-dot-u8" (unsigned, sums of two saturate in 16 bits: x86-64), "relaxed-dot-s8" (signed: Arm), or nothing
+ * where it has none.
+ */
+export function features() {
+  known ??= probed();
+  return known;
+}
+
+function probed() {
+  const bytes = Uint8Array.from(atob(PROBE), (character) => character.charCodeAt(0));
+  if (!WebAssembly.validate(bytes)) {
+    return [];
+  }
+  const { m, f } = new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports;
+  new Int8Array(m.buffer).set(PROBE_A, 0);
+  new Uint8Array(m.buffer).set(PROBE_B, 16);
+  f();
+  const words = new Int16Array(m.buffer, 32, 8);
+  const sums = new Int32Array(m.buffer, 48, 4);
+  const pairs = (values) => Array.from({ length: values.length / 2 }, (_, i) => values[2 * i] + values[2 * i + 1]);
+  const same = (found, expected) => expected.every((value, i) => value === found[i]);
+
+  const unsigned = pairs(PROBE_A.map((a, i) => a * PROBE_B[i]));
+  const saturated = unsigned.map((sum) => Math.min(Math.max(sum, -32768), 32767));
+  // Engines with vpdpbusd don't saturate on the way to 32 bits; kernels have no sums that would.
+  if (same(words, saturated) && (same(sums, pairs(saturated)) || same(sums, pairs(unsigned)))) {
+    return ["relaxed-dot-u8"];
+  }
+  const signed = pairs(PROBE_A.map((a, i) => a * (PROBE_B[i] - 256)));
+  return same(words, signed) && same(sums, pairs(signed)) ? ["relaxed-dot-s8"] : [];
+}
+
 function withLength(tensor) {
   return { ...tensor, length: tensor.shape.reduce((product, size) => product * size, 1) };
+}
+
+function urlOf(source) {
+  return new URL(source, globalThis.location?.href ?? import.meta.url);
 }
 
 async function bytesOf(source) {
   if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
     return source;
   }
-  const url = new URL(source, globalThis.location?.href ?? import.meta.url);
+  const url = urlOf(source);
   if (url.protocol === "file:" && globalThis.process?.versions?.node) {
     const { readFile } = await import("node:fs/promises");
     return readFile(url);
@@ -194,16 +243,42 @@ function section(module, name) {
   return new Uint8Array(found[0]);
 }
 
-/**
- * Loads a model. `source`: its bytes, or its URL (a string is relative to the page; in Node.js a file: URL).
- * Throws EdgeqError where it isn't one of edgeq's, WebAssembly.CompileError where the engine can't compile it.
- */
-export async function load(source) {
-  const module = await WebAssembly.compile(await bytesOf(source));
+function manifestOf(module) {
   const manifest = JSON.parse(new TextDecoder().decode(section(module, "edgeq.manifest")));
   if (manifest.format !== FORMAT) {
     throw new EdgeqError(`the model has format ${manifest.format}, this edgeq.mjs reads ${FORMAT}: take its own`);
   }
+  const missing = manifest.cpu_features.find((feature) => !features().includes(feature));
+  if (missing !== undefined) {
+    throw new EdgeqError(`the model needs ${missing}, which this engine doesn't have: loadBest chooses among files`);
+  }
+  return manifest;
+}
+
+/**
+ * Loads a model. `source`: its bytes, or its URL (a string is relative to the page; in Node.js a file: URL).
+ * Throws EdgeqError where it isn't one of edgeq's or needs what this engine doesn't have, WebAssembly.CompileError where
+ * the engine can't compile it.
+ */
+export async function load(source) {
+  const module = await WebAssembly.compile(await bytesOf(source));
+  const manifest = manifestOf(module);
   const instance = await WebAssembly.instantiate(module);
   return new Model(module, instance, manifest, section(module, "edgeq.golden"));
+}
+
+/**
+ * Of the files that `edgeq compile --target wasm -o NAME.wasm` made, loads the fastest for this engine. `source`: URL of
+ * NAME.wasm; NAME.relaxed-x86.wasm and NAME.relaxed-arm.wasm lie beside it.
+ */
+export async function loadBest(source) {
+  const url = urlOf(source);
+  const chosen = VARIANTS.find(([, feature]) => features().includes(feature));
+  if (chosen !== undefined) {
+    if (!url.pathname.endsWith(".wasm")) {
+      throw new EdgeqError(`${url}: the name of a model ends in .wasm`);
+    }
+    url.pathname = url.pathname.replace(/wasm$/, `${chosen[0]}.wasm`);
+  }
+  return load(url);
 }

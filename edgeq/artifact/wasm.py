@@ -84,7 +84,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ArtifactError: no WebAssembly, cut short, or without that section.
     """
     try:
-        for kind, body in sections(path.read_bytes()):
+        for kind, body in list(sections(path.read_bytes())):  # all of them: the file shall be whole
             if kind == _CUSTOM:
                 length, start = _number(body, 0)
                 if body[start : start + length] == b"edgeq.manifest":

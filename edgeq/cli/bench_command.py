@@ -42,8 +42,8 @@ def command(
     With --against both are run in turns on the same machine, float in and float out on either side: only that
     ratio means something where other programs run as well.
 
-    With --target ARTIFACT is a model, and the target one without an operating system: the model is compiled and runs
-    under QEMU; exact instruction counts are shown.
+    A .wasm runs under Node.js. With --target ARTIFACT is a model, and the target one without an operating system: the
+    model is compiled and runs under QEMU; exact instruction counts are shown.
     """
     if target is not None:
         _count(artifact, target, calib, ram, as_json)

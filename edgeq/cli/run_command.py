@@ -37,7 +37,7 @@ def command(
     board: Board | None,
     as_json: bool,
 ) -> None:
-    """Run ARTIFACT on one or more samples. One for another processor runs under QEMU, if that is installed.
+    """Run ARTIFACT on one or more samples. One for another processor runs under QEMU, a .wasm under Node.js.
 
     \b
     edgeq run model.edgeq --input x.npz -o y.npz

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def command(artifact: str, hash_only: bool, float_free: bool, threads: int, board: Board | None, as_json: bool) -> None:
     """Check ARTIFACT: its digest, its structure, and that its golden vectors come out bit by bit.
 
-    One for another processor runs under QEMU, if that is installed. With --float-free every instruction of its code is
-    looked at; docs/runtime.md lists what counts as floating point. Of a static library (lib….a, or its folder) only
-    that can be checked here: `edgeq bench --target` runs it on its board.
+    One for another processor runs under QEMU, if that is installed, a WebAssembly module under Node.js. With
+    --float-free every instruction of its code is looked at; docs/runtime.md lists what counts as floating point. Of a
+    static library (lib….a, or its folder) only that can be checked here: `edgeq bench --target` runs it on its board.
     """
     from edgeq.artifact.float_free import require
     from edgeq.evaluate.execute import verify
@@ -44,9 +44,10 @@ def command(artifact: str, hash_only: bool, float_free: bool, threads: int, boar
         common.print_json({"ok": True, **asdict(found), **instructions})
         return
     console = common.stdout_console()
+    inside = "ok  BLAKE2b-256" if found.digest_inside else "none inside; the file's BLAKE2b-256 is"
     facts = {
-        "digest": f"ok  BLAKE2b-256 {found.digest[:16]}…, {units.size(found.file_bytes)}",
-        "structure": f"ok  {found.arch}, ABI {found.abi}, {found.steps} steps",
+        "digest": f"{inside} {found.digest[:16]}…, {units.size(found.file_bytes)}",
+        "structure": f"ok  {found.arch}, {'ABI' if found.digest_inside else 'format'} {found.abi}, {found.steps} steps",
         "golden": "not run" if found.golden is None else f"ok  {found.golden} vectors, every output bit as recorded",
     }
     if code:

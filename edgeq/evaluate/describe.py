@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeq.errors import ModelError
 from edgeq.evaluate.models import VERSION_KEY, first_line, kind_of
+from edgeq.runtime.webassembly import is_module
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,6 +67,13 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     kind = kind_of(file)
+    if is_module(file):
+        raise ModelError(
+            "this is a WebAssembly module",
+            where=str(path),
+            why="it has one function with all kernels in it",
+            hint="inspect the model it was made from; run, verify and bench take modules",
+        )
     if kind == "artifact":
         return describe_artifact(file)
     model = read_onnx(file)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.errors import DataError
+from edgeq.errors import DataError, UsageError
 from edgeq.evaluate.dataset import load_dataset
 from edgeq.evaluate.models import Port
 
@@ -28,6 +28,7 @@ class Verification:
     Attributes:
         artifact: the file. digest: BLAKE2b-256, hex. arch, abi: what it is for. steps: kernel calls of a run.
         file_bytes: its size. golden: vectors that came out as recorded, None if it wasn't run.
+        digest_inside: the file holds its digest, which was checked; a WebAssembly module has none.
     """
 
     artifact: str
@@ -37,6 +38,7 @@ class Verification:
     steps: int
     file_bytes: int
     golden: int | None
+    digest_inside: bool = True
 
 
 def load(artifact: str | Path, board: Board | None) -> Model:
@@ -158,7 +160,10 @@ def verify(
         ArtifactError: damaged, or of another ABI. RunError: an output value differs. ToolError: no emulator.
     """
     from edgeq.artifact.read import read
+    from edgeq.runtime.webassembly import is_module
 
+    if is_module(Path(artifact)):
+        return _verify_module(Path(artifact), hash_only, threads, board)
     parsed = read(artifact)
     vectors = None if hash_only else load(artifact, board).verify(threads=threads)
     return Verification(
@@ -169,6 +174,26 @@ def verify(
         len(parsed.image.steps),
         parsed.sizes.file,
         vectors,
+    )
+
+
+def _verify_module(path: Path, hash_only: bool, threads: int, board: Board | None) -> Verification:
+    """The same for a WebAssembly module, under Node.js."""
+    from hashlib import blake2b
+
+    from edgeq.runtime.webassembly import WasmModel
+
+    if board is not None:
+        raise UsageError(
+            "boards run artifacts of their own processor", where=str(path), hint="leave --ssh and --adb out"
+        )
+    model = WasmModel(path)
+    vectors = None if hash_only else model.verify(threads=threads)
+    content = path.read_bytes()
+    digest = blake2b(content, digest_size=32).hexdigest()
+    steps = len(model.manifest.get("layers", ()))
+    return Verification(
+        str(path), digest, "wasm32", int(model.manifest["format"]), steps, len(content), vectors, digest_inside=False
     )
 
 

@@ -68,15 +68,8 @@ def kind_of(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         start = file.read(4)
     # The name decides as well: a damaged artifact shall be reported as one.
-    if start == ELF_MAGIC or Path(path).suffix == ARTIFACT_SUFFIX:
+    if start in (ELF_MAGIC, WASM_MAGIC) or Path(path).suffix == ARTIFACT_SUFFIX:
         return "artifact"
-    if start == WASM_MAGIC:
-        raise ModelError(
-            "this is a WebAssembly module",
-            where=str(path),
-            why="it runs in a browser or under Node.js, through edgeq.mjs",
-            hint="inspect or run the model it was made from; docs/wasm.md says how to run and verify a module",
-        )
     import onnx
 
     try:
@@ -207,11 +200,13 @@ class ArtifactModel(Model):
     def __init__(self, path: Path, threads: int) -> None:
         from edgeq import runtime
         from edgeq.runtime.emulate import EmulatedModel
+        from edgeq.runtime.webassembly import WasmModel
 
         self.path = path
         self.threads = threads
         self.model = runtime.load(path)
-        self.kind = "artifact, emulated" if isinstance(self.model, EmulatedModel) else "artifact"
+        names = {EmulatedModel: "artifact, emulated", WasmModel: "artifact, under Node.js"}
+        self.kind = names.get(type(self.model), "artifact")
         self.inputs = [Port(t.name, tuple(t.shape), t.dtype) for t in self.model.inputs]
         self.outputs = [Port(t.name, tuple(t.shape), t.dtype) for t in self.model.outputs]
 

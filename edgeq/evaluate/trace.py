@@ -109,9 +109,7 @@ def _trace_artifact(model: ArtifactModel, samples: Mapping[str, Array]) -> list[
 
 def _values_listed(model: ArtifactModel) -> dict[str, tuple[int, str, str]]:
     """Of an artifact with debug outputs: name → (position, node, op), as its manifest has them."""
-    from edgeq.artifact.read import read
-
-    listed = read(model.path).image.manifest.get(DEBUG_OUTPUTS, [])
+    listed = model.model.manifest.get(DEBUG_OUTPUTS, [])
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     return {str(row.get("name")): (place, str(row.get("node")), str(row.get("op"))) for place, row in enumerate(rows)}
 

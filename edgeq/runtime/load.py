@@ -9,6 +9,7 @@ from edgeq.artifact.read import read
 from edgeq.errors import ArtifactError
 from edgeq.runtime import native
 from edgeq.runtime.model import Model, NativeModel
+from edgeq.runtime.webassembly import WasmModel, is_module
 
 
 def host_arch() -> str | None:
@@ -21,7 +22,7 @@ def load(path: str | Path, *, emulate: bool | None = None) -> Model:
     """Loads an artifact.
 
     Args:
-        path: a `.edgeq` file.
+        path: a `.edgeq` file, or a WebAssembly module, which runs under Node.js.
         emulate: None: an artifact for another architecture runs under QEMU; False: it is refused; True: always QEMU.
 
     Raises:
@@ -29,6 +30,8 @@ def load(path: str | Path, *, emulate: bool | None = None) -> Model:
         ToolError: an emulator or a compiler that is needed isn't there.
     """
     path = Path(path)
+    if is_module(path):
+        return WasmModel(path)
     if emulate is False:
         return NativeModel(path)
     if emulate is None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
 from edgeq.compiler.isa.x86 import Sse4
+from edgeq.compiler.isa.x86_arrangement import WINDOW
+from edgeq.compiler.isa.x86_pairing import ArrangedBytes
 from edgeq.compiler.isa.x86_products import BroadcastProduct, BytePairs
 
 ISA = Sse4()
@@ -24,8 +26,10 @@ _WORDS = BroadcastProduct(
 
 _BYTES = BytePairs("u8", group=4, lanes=4, registers=16, widest=4, overhead=3)
 
+_ARRANGED = ArrangedBytes("u8", group=WINDOW, lanes=4, registers=16, widest=4, overhead=3)
+
 PRODUCTS: dict[str, tuple[Product, ...]] = {
-    "u8": (_BYTES, replace(_WORDS, x_dtype="u8", stages=True)),
+    "u8": (_BYTES, _ARRANGED, replace(_WORDS, x_dtype="u8", stages=True)),
     "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(_WORDS, x_dtype="s8", stages=True)),
     "s16": (_WORDS,),
 }

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import re
 import shutil
 import subprocess
-import threading
 
 import numpy as np
 import pytest
@@ -16,14 +13,11 @@ import pytest
 import edgeq
 from edgeq.artifact import wasm
 from edgeq.errors import ArtifactError, CompileError, DataError, ToolError, UsageError
-from edgeq.evaluate import webassembly
 from edgeq.integer import IntegerGraph, reference
 from edgeq.integer.arithmetic import dequantize, quantize
+from edgeq.runtime import node as webassembly
 from tests.cli.helpers import assert_refused
 from tests.cli.helpers import edgeq as command
-from tests.conftest import ROOT
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -157,37 +151,6 @@ def test_errors_in_javascript(made, call, message) -> None:
     assert re.match(f"true .*{message}", done.stdout), done.stdout + done.stderr
 
 
-@pytest.mark.node
-def test_the_example_reads_digits(made, digits) -> None:
-    folder = made[1].path.parent
-    with np.load(digits / "calib.npz") as data:
-        (folder / "image.f32").write_bytes(np.asarray(data[data.files[0]][0], "<f4").tobytes())
-    arguments = ["node", str(ROOT / "examples" / "wasm" / "classify.mjs"), str(folder), str(folder / "image.f32")]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
-    assert re.fullmatch(r"digit \d\n", done.stdout), done.stderr
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
-def test_the_example_runs_in_a_browser(made, tmp_path) -> None:
-    folder = made[1].path.parent
-    shutil.copy(ROOT / "examples" / "wasm" / "index.html", folder)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
-        address = f"http://127.0.0.1:{server.server_address[1]}/index.html"
-        done = subprocess.run(
-            [str(CHROMIUM), *options, "--virtual-time-budget=20000", address],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        server.shutdown()
-    assert "golden vectors pass in this browser" in done.stdout, done.stdout[-600:] + done.stderr[-600:]
-    assert re.search(r"digit \d", done.stdout)
-
-
 def test_what_is_no_module(tmp_path, made) -> None:
     path = tmp_path / "x.wasm"
     for content, why in (
@@ -223,7 +186,7 @@ def test_without_node(made, tmp_path, monkeypatch) -> None:
 
 
 def test_inspecting_a_module_says_what_it_is(made) -> None:
-    assert_refused(command("inspect", made[1].path), "this is a WebAssembly module", "docs/wasm.md")
+    assert_refused(command("inspect", made[1].path), "this is a WebAssembly module", "run, verify and bench")
 
 
 def test_the_command(made, tmp_path) -> None:

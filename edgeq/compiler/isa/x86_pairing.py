@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeq.compiler.isa import byte_dot
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import Product, Run
@@ -39,10 +40,12 @@ class ArrangedBytes(Product):
     Attributes:
         layout: (registers side by side, words, steps of a block, sixteenths of an instruction a step takes), of the
             block that needs most; the last is an average.
+        pace, dot: as in `BytePairs`.
     """
 
     layout: tuple[int, ...] = ()
     pace: float = 0.46
+    dot: byte_dot.ByteDot = byte_dot.X86
 
     @property
     def bounded(self) -> bool:
@@ -136,40 +139,37 @@ class ArrangedBytes(Product):
             sums: list[Expr | None] = [None] * run.vectors
             for place, own in zip(places, weights, strict=True):
                 group = tir.reinterpret("int32", tir.vload(run.x, run.x_index(row) + place, GROUP))
-                x = tir.bind(tir.reinterpret("uint8x32", tir.broadcast(group, self.lanes)))
-                sums = [_add(before, x, w) for before, w in zip(sums, own, strict=True)]
+                x = tir.bind(tir.reinterpret(f"uint8x{GROUP * self.lanes}", tir.broadcast(group, self.lanes)))
+                sums = [self._add(before, x, w) for before, w in zip(sums, own, strict=True)]
             self._widen(run, row, sums)
 
     def _paired(self, run: Run, word: Expr, data: Expr) -> None:
         """Four k of a window by their index."""
-        place, weights = _word(run, word), self._weights(run, data)
-        order = tir.bind(tir.reinterpret("int8x32", tir.broadcast(_word(run, word + 4), self.lanes)))
+        place, weights, size = _word(run, word), self._weights(run, data), GROUP * self.lanes
+        order = tir.bind(tir.reinterpret(f"int8x{size}", tir.broadcast(_word(run, word + 4), self.lanes)))
         for row in range(run.rows):
             window = tir.bind(tir.reinterpret("int8x16", tir.vload(run.x, run.x_index(row) + place, WINDOW)))
-            both = tir.shuffle([window, window], range(2 * WINDOW))
-            x = tir.bind(tir.reinterpret("uint8x32", tir.intrin("int8x32", "llvm.x86.avx2.pshuf.b", both, order)))
-            self._widen(run, row, [_add(None, x, w) for w in weights])
+            x = tir.bind(tir.reinterpret(f"uint8x{size}", self.dot.permute(window, order)))
+            self._widen(run, row, [self._add(None, x, w) for w in weights])
 
     def _weights(self, run: Run, start: Expr) -> list[Expr]:
         size = GROUP * self.lanes
         return [tir.bind(tir.vload(run.w, start + v * size, size)) for v in range(run.vectors)]
 
+    def _add(self, before: Expr | None, x: Expr, w: Expr) -> Expr:
+        product = self.dot.multiply(x, w)
+        return tir.bind(product if before is None else before + product)
+
     def _widen(self, run: Run, row: int, sums: list[Expr | None]) -> None:
         """Adds a row's 16-bit sums to its accumulators."""
-        ones = tir.broadcast(tir.const(1, "int16"), 2 * self.lanes)
         for vector, value in enumerate(sums):
             place = row * run.vectors + vector
-            run.store(place, run.load(place) + tir.intrin("int32x8", "llvm.x86.avx2.pmadd.wd", value, ones))
+            run.store(place, run.load(place) + self.dot.widen(value))
 
 
 def _word(run: Run, start: Expr) -> Expr:
     """The int32 at a byte of the weights."""
     return tir.bind(tir.reinterpret("int32", tir.vload(run.w, start, 4)))
-
-
-def _add(before: Expr | None, x: Expr, w: Expr) -> Expr:
-    product = tir.intrin("int16x16", "llvm.x86.avx2.pmadd.ub.sw", x, w)
-    return tir.bind(product if before is None else before + product)
 
 
 def _packed(block: Block, columns: IntArray, places: IntArray) -> tuple[list[int], IntArray]:

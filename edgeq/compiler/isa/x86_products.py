@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeq.compiler.isa import narrow
+from edgeq.compiler.isa import byte_dot, narrow
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import UNROLLED_GROUPS, Product, Run
 
 _SHORT = 6  # groups of a window during which accumulators keep their registers
 _WRITTEN_OUT = 8  # groups of a window without a loop of its own
-# By lanes: products of u8 · s8, or of s16, neighbours added.
-_ADD_BYTES = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw"}
-_ADD_WORDS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd"}
 _CHAIN = 4.0  # cycles from one accumulation to the next in the same register
 
 
@@ -101,9 +98,11 @@ class BytePairs(Product):
 
     Attributes:
         pace: time of one instruction in units of the target's other products.
+        dot: the processor's instructions.
     """
 
     pace: float = 0.46
+    dot: byte_dot.ByteDot = byte_dot.X86
 
     @property
     def bounded(self) -> bool:
@@ -194,12 +193,10 @@ class BytePairs(Product):
             x = broadcast_group(self, run, row, group)
             for vector, w in enumerate(weights):
                 place = row * run.vectors + vector
-                product = tir.intrin(f"int16x{2 * self.lanes}", _ADD_BYTES[self.lanes], x, w)
+                product = self.dot.multiply(x, w)
                 before = sums[place]
                 sums[place] = tir.bind(product if before is None else before + product)
 
     def _widen(self, run: Run, sums: list[Expr | None]) -> None:
-        ones = tir.broadcast(tir.const(1, "int16"), 2 * self.lanes)
         for place, value in enumerate(sums):
-            wide = tir.intrin(f"int32x{self.lanes}", _ADD_WORDS[self.lanes], value, ones)
-            run.store(place, run.load(place) + wide)
+            run.store(place, run.load(place) + self.dot.widen(value))

@@ -1,4 +1,4 @@
-"""Depthwise products of AVX2 on bytes: pmaddubsw, for layers whose weights keep its 16-bit sums exact (isa/narrow.py).
+"""Depthwise products on bytes (pmaddubsw) for layers whose weights keep its 16-bit sums exact (isa/narrow.py).
 
 Two forms, by what the layer's weights allow (`DepthwiseSpec.sums`): pairs of taps in 16 bits and everything else in 32,
 or all taps of a channel in 16 bits, widened once when the channel is finished.
@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.compiler.isa import byte_dot
 from edgeq.compiler.isa.base import lanes_of
 from edgeq.compiler.kernels.base import DType
 from edgeq.compiler.kernels.depthwise_products import Expr, Interleaved, Sums
-
-_UBSW, _MADD_WD = "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"
-_WORD_LANES = 16
 
 
 def _eights(start: int, width: int) -> list[int]:
@@ -31,23 +29,22 @@ class ByteQuads(Interleaved):
     dtype: DType = "u8"
     group: int = 4
     lanes: int = 8
-    dot: str = _UBSW
+    dot: str = ""
     accumulates: bool = False
     weights_first: bool = False
     registers: int = 8
     sums: Sums = "pairs"
+    instructions: byte_dot.ByteDot = byte_dot.X86
 
     def _dot(self, acc: Expr, operand: Expr, factor: Expr) -> Expr:
         from edgeq.compiler.kernels import tir
 
-        pairs = tir.intrin(f"int16x{2 * self.lanes}", _UBSW, operand, factor)
-        ones = tir.broadcast(tir.const(1, "int16"), 2 * self.lanes)
-        return tir.bind(acc + tir.intrin(f"int32x{self.lanes}", _MADD_WD, pairs, ones))
+        return tir.bind(acc + self.instructions.widen(self.instructions.multiply(operand, factor)))
 
 
 @dataclass(frozen=True)
 class ByteSums(Interleaved):
-    """Two taps a 16-bit lane, accumulated there: sixteen channels a register until the channel is finished.
+    """Two taps a 16-bit lane, accumulated there: twice `lanes` channels a register until the channel is finished.
 
     `registers` still counts s32 registers: two of them share one of 16-bit sums.
     """
@@ -55,22 +52,29 @@ class ByteSums(Interleaved):
     dtype: DType = "u8"
     group: int = 2
     lanes: int = 8
-    dot: str = _UBSW
+    dot: str = ""
     accumulates: bool = False
     weights_first: bool = False
     registers: int = 16
     sums: Sums = "taps"
+    instructions: byte_dot.ByteDot = byte_dot.X86
+
+    @property
+    def words(self) -> int:
+        """16-bit sums of a register."""
+        return 2 * self.lanes
 
     @property
     def widths(self) -> tuple[int, ...]:
-        return (32, 16, 8)
+        # Eight channels fill the least register of bytes.
+        return (4 * self.lanes, 2 * self.lanes) if self.lanes == 4 else (32, 16, 8)
 
     @property
     def weight_dtype(self) -> DType:
         return "s8"
 
     def channels(self, width: int) -> np.ndarray:
-        if width <= _WORD_LANES:
+        if width <= self.words or self.lanes == 4:
             return np.arange(width)
         # Unpacks of bytes take eight channels of every 128-bit lane.
         halves: np.ndarray = np.arange(width).reshape(-1, 2, 8).swapaxes(0, 1)
@@ -83,7 +87,7 @@ class ByteSums(Interleaved):
     def start(self, biases: list[Expr], width: int) -> list[Expr]:
         from edgeq.compiler.kernels import tir
 
-        lanes = min(width, _WORD_LANES)
+        lanes = min(width, self.words)
         return [tir.broadcast(tir.const(0, "int16"), lanes)] * (width // lanes)
 
     def finish(self, sums: list[Expr], biases: list[Expr]) -> list[Expr]:
@@ -95,6 +99,10 @@ class ByteSums(Interleaved):
         for number, words in enumerate(sums):
             named = tir.bind(words)
             for half in (0, 4):
+                if self.lanes == 4:
+                    wide = tir.cast("int32x4", tir.shuffle([named], range(half, half + 4)))
+                    result.append(tir.bind(biases[2 * number + half // 4] + wide))
+                    continue
                 # Each word twice, then the lower copy shifted out: what narrowing puts back in order.
                 picks = [lane for k in (half, half + 8) for i in range(k, k + 4) for lane in (i, i)]
                 wide = tir.reinterpret(f"int32x{self.lanes}", tir.shuffle([named], picks))
@@ -107,7 +115,7 @@ class ByteSums(Interleaved):
 
         zero = tir.broadcast(tir.const(0, "uint8"), width)
         a, b = [tir.bind(zero if tap is None else tap) for tap in [*taps, None][:2]]
-        if width <= _WORD_LANES:
+        if width <= self.words:
             return [tir.hold(tir.shuffle([a, b], [lane for k in range(width) for lane in (k, width + k)]))]
         return [
             tir.hold(tir.shuffle([a, b], [x for k in _eights(start, width) for x in (k, width + k)]))
@@ -119,8 +127,7 @@ class ByteSums(Interleaved):
 
         result = []
         for k, (acc, operand) in enumerate(zip(accs, operands, strict=True)):
-            words = lanes_of(operand) // 2
-            factor = tir.vload(weights, index + k * 2 * words, 2 * words)
-            name = _UBSW if words == _WORD_LANES else "llvm.x86.ssse3.pmadd.ub.sw.128"
-            result.append(tir.bind(acc + tir.intrin(f"int16x{words}", name, operand, factor)))
+            size = lanes_of(operand)
+            factor = tir.vload(weights, index + k * size, size)
+            result.append(tir.bind(acc + self.instructions.multiply(operand, factor)))
         return result
