@@ -136,6 +136,7 @@ def compile_one(
     settings: Mapping[str, Any] | None,
     progress: Progress | None,
     clock: _Clock,
+    product: str = "a static library",
     *,
     room: int | None = None,
 ) -> tuple[IntegerGraph, Compiled, dict[str, Any] | None]:
@@ -147,7 +148,7 @@ def compile_one(
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
 
     with KernelBuilder() as builder:
-        source, quantized = one_source(model, calib, settings, progress, clock, "a static library")
+        source, quantized = one_source(model, calib, settings, progress, clock, product)
         graph, golden = source.graph, source.golden_inputs
         with clock.stage("build"):
             options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress, arena_limit=room)
