@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -13,13 +13,26 @@ from numpy.typing import NDArray
 from edgeq.errors import UnsupportedOpError
 from edgeq.qat.float_ops import FLOAT
 from edgeq.qat.node import Form, Node, Tensor
-from edgeq.qat.quantizers import ActivationQuantizer, WeightLayer
 from edgeq.quantize.integerize.emitter import attributes_of
 from edgeq.quantize.plan import S8, Plan
 from edgeq.quantize.topology import Layer, Topology, clamp_of, constant, is_float, name_of
 
+if TYPE_CHECKING:
+    from edgeq.qat.quantizers import ActivationQuantizer
+
 #: Points at which a function of a tensor that isn't int8 is differentiated.
 _POINTS = 1025
+
+
+class Weighted(Protocol):
+    """Weights of a product, in real units."""
+
+    def weight(self) -> Tensor:
+        """In the layout of the float graph's node."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """[output channels]."""
 
 
 class Flow:
@@ -46,7 +59,7 @@ class Flow:
         self,
         inputs: Mapping[str, Tensor],
         exact: Mapping[str, Tensor] | None,
-        products: Mapping[str, WeightLayer],
+        products: Mapping[str, Weighted],
         activations: Mapping[str, ActivationQuantizer],
         constants: Mapping[str, Tensor],
     ) -> list[Tensor]:
@@ -59,13 +72,30 @@ class Flow:
             activations: quantizers by scale group.
             constants: trained constants by name.
         """
+        values = self.trace(
+            inputs, products, constants, lambda name, value: self._settled(name, value, exact, activations)
+        )
+        return [values[name_of(value)] for value in self.topology.graph.outputs]
+
+    def trace(
+        self,
+        inputs: Mapping[str, Tensor],
+        products: Mapping[str, Weighted],
+        constants: Mapping[str, Tensor],
+        settle: Callable[[str, Tensor], Tensor],
+    ) -> dict[str, Tensor]:
+        """Every value of the graph by name, [samples, 1, …].
+
+        Args:
+            inputs, products, constants: as of `run`.
+            settle: (name, computed float value) → what its readers get.
+        """
         values = dict(inputs)
         for layer in self.topology.layers:
             results = self._layer(layer, values, products, constants)
             for value, result in zip(layer.outputs, results, strict=False):
-                name = name_of(value)
-                values[name] = self._settled(name, result, exact, activations) if is_float(value) else result
-        return [values[name_of(value)] for value in self.topology.graph.outputs]
+                values[name_of(value)] = settle(name_of(value), result) if is_float(value) else result
+        return values
 
     def _settled(
         self, name: str, y: Tensor, exact: Mapping[str, Tensor] | None, activations: Mapping[str, ActivationQuantizer]
@@ -82,7 +112,7 @@ class Flow:
         self,
         layer: Layer,
         values: Mapping[str, Tensor],
-        products: Mapping[str, WeightLayer],
+        products: Mapping[str, Weighted],
         constants: Mapping[str, Tensor],
     ) -> tuple[Tensor, ...]:
         x = values[name_of(layer.inputs[0])]
@@ -96,9 +126,10 @@ class Flow:
         operands, batched = self._operands(layer, values, products, constants, x.device)
         arrays = [constant(value) for value in layer.node.inputs]
         results = _batched(FLOAT[layer.op], operands, batched, attributes_of(layer.node), arrays, len(layer.outputs))
-        if layer.bias is not None:
-            bias = products[layer.name].bias
-            results = tuple(result if bias is None else result + bias for result in results)
+        bias = products[layer.name].bias if layer.name in products else None
+        if bias is not None and not _takes_bias(layer):
+            shaped = bias if layer.op == "MatMul" else bias.reshape(-1, 1, 1)
+            results = tuple(result + shaped for result in results)
         if layer.clamped:
             results = tuple(result.clamp(layer.low, layer.high) for result in results)
         return results
@@ -107,7 +138,7 @@ class Flow:
         self,
         layer: Layer,
         values: Mapping[str, Tensor],
-        products: Mapping[str, WeightLayer],
+        products: Mapping[str, Weighted],
         constants: Mapping[str, Tensor],
         device: torch.device,
     ) -> tuple[list[Tensor | None], list[bool]]:
@@ -169,6 +200,11 @@ class Flow:
         position = axis % (index.dim() - 1) + 1
         shape[position] = -1
         return (torch.arange(index.shape[position], device=index.device) * points).reshape(shape)
+
+
+def _takes_bias(layer: Layer) -> bool:
+    """Whether the op has its bias as an input; else it is added behind."""
+    return layer.op != "MatMul" and len(layer.node.inputs) > 2 and layer.node.inputs[2] is not None
 
 
 def _looked_up(table: NDArray[np.float64], index: Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,18 @@ def _key(graphs: Sequence[FloatGraph], data: CalibrationData, options: QuantizeO
     yield software()
 
 
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
 @lru_cache(maxsize=1)
 def software() -> str:
     """The quantizer's sources and what calibration runs on."""
     package = Path(__file__).resolve().parent.parent
-    sources = sorted([*package.glob("quantize/**/*.py"), *package.glob("integer/**/*.py")])
-    return content_key([onnxruntime.__version__, np.__version__, *(path.read_bytes() for path in sources)])
+    rooms = ("quantize", "integer", "qat")
+    sources = sorted(path for room in rooms for path in package.glob(f"{room}/**/*.py"))
+    versions = [onnxruntime.__version__, np.__version__, _version("torch")]
+    return content_key([*versions, *(path.read_bytes() for path in sources)])

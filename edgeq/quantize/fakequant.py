@@ -137,7 +137,7 @@ def _insert_roundings(
     for value in plan.topology.values():
         name = name_of(value)
         quant = plan.quant(name)
-        if _is_rounded(plan, name) and quant.dtype != S32:
+        if is_rounded(plan, name) and quant.dtype != S32:
             renamed[name] = name + _ROUNDED
             roundings[name] = _round(name, name + _ROUNDED, quant)
         if quant.dtype == S16 and quant != PROBABILITY_S16 and not plan.is_exact(name):
@@ -178,7 +178,7 @@ def _cut(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(outputs))
 
 
-def _is_rounded(plan: Plan, name: str) -> bool:
+def is_rounded(plan: Plan, name: str) -> bool:
     """Whether the integer graph rounds when it makes the value (and does not move or select, or keep 0 and 1)."""
     if plan.is_exact(name):
         return False

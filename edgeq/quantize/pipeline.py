@@ -231,7 +231,7 @@ def quantize(
         seconds=watch.seconds,
         recipe=chosen.recipe if chosen.steps is None else "custom",
         steps=tried,
-        warnings=_warnings(ranges, promotion) + rounded_attention(plan.topology),
+        warnings=_warnings(ranges, promotion) + rounded_attention(plan.topology) + _left_out(tried),
     )
     return QuantizeResult(built.graph, report, tuple(all_built[index].graph for index in range(1, len(plans))))
 
@@ -287,6 +287,10 @@ def _promotion(plan: Plan, samples: CalibrationData, options: QuantizeOptions) -
         threads=options.threads,
         progress=options.progress,
     )
+
+
+def _left_out(tried: Sequence[StepReport]) -> list[str]:
+    return [f"the step {step.name} was left out: {step.note}" for step in tried if step.note]
 
 
 def _warnings(ranges: Ranges, promotion: Promotion) -> list[str]:

@@ -2,7 +2,7 @@
 
 fast      nothing: weights rounded to nearest, the mean effect of rounding in the bias
 default   gptq
-best      migrate, equalize, ranges, gptq, sequential, adaround
+best      migrate, equalize, ranges, gptq, sequential, adaround, distill
 
 A step must save a tenth of the error. It is judged on calibration samples it was not fitted to (every fourth one, where
 there are at least 16). What all steps together have given is compared with plain rounding once more, on the integer
@@ -12,12 +12,13 @@ graph itself.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgeq.errors import UsageError
+from edgeq.errors import ToolError, UnsupportedOpError, UsageError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.integerize import build
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 RECIPES: dict[str, tuple[str, ...]] = {
     "fast": (),
     "default": ("gptq",),
-    "best": ("migrate", "equalize", "ranges", "gptq", "sequential", "adaround"),
+    "best": ("migrate", "equalize", "ranges", "gptq", "sequential", "adaround", "distill"),
 }
 DEFAULT = "default"
 #: Share of the error that a step must save: less is within the noise of the few samples it is judged on.
@@ -60,13 +61,15 @@ def steps_of(recipe: str, steps: tuple[str, ...] | None) -> tuple[str, ...]:
     """Names of the steps, in order.
 
     Raises:
-        UsageError: unknown recipe or step.
+        UsageError: unknown recipe or step. ToolError: a step asked for by name needs torch, which isn't there.
     """
     if recipe not in RECIPES:
         raise _unknown("recipe", recipe, list(RECIPES))
     for step in steps or ():
         if step not in STEPS:
             raise _unknown("step", step, list(STEPS))
+    if "distill" in (steps or ()):
+        _need_torch()
     wanted = set(RECIPES[recipe] if steps is None else steps)
     return tuple(step for step in STEPS if step in wanted)
 
@@ -109,10 +112,10 @@ def refine(
         if progress:
             progress("recipe", index, len(steps))
         began = time.perf_counter()
-        candidate = STEPS[name](current, context)
+        candidate, note = _tried(name, current, context)
         after = error if candidate is None else judge.error(candidate.plan)
         kept = candidate is not None and after < (1 - MARGIN) * error
-        reports.append(StepReport(name, error, after, kept, round(time.perf_counter() - began, 4)))
+        reports.append(StepReport(name, error, after, kept, round(time.perf_counter() - began, 4), note))
         if candidate is not None and kept:
             current, error = candidate, after
     if any(report.kept for report in reports):
@@ -126,6 +129,14 @@ def refine(
         after = judge.error(current.plan)
         reports.append(StepReport("keep", error, after, after < error, round(time.perf_counter() - began, 4)))
     return current, reports
+
+
+def _tried(name: str, current: Prepared, context: Context) -> tuple[Prepared | None, str]:
+    """What a step makes of a network; None and why, where it can't be done here."""
+    try:
+        return STEPS[name](current, context), ""
+    except (ToolError, UnsupportedOpError) as error:
+        return None, "; ".join(part for part in (error.what, error.where, error.why, error.hint) if part)
 
 
 def _kept_wide(current: Prepared, context: Context, judge: Judge, budget: float, rounding: str) -> Prepared:
@@ -208,6 +219,24 @@ def _in_order(current: Prepared, context: Context) -> Prepared | None:
     return replace(current, plan=plan.with_weights(weights))
 
 
+def _distilled(current: Prepared, context: Context) -> Prepared | None:
+    """All narrow weights together, the float network as teacher."""
+    plan = current.plan
+    layers = [product for product in _open(plan) if bits_of(plan, product) < KEPT_BITS]
+    if not layers:
+        return None
+    _need_torch()
+    from edgeq.quantize.rounding.distill import distill
+
+    weights = distill(plan, context.samples, layers, threads=context.threads)
+    return replace(current, plan=plan.with_weights({**plan.weights, **weights}))
+
+
+def _need_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise ToolError("distill needs torch", why="torch is not installed", hint="pip install 'edgeq[qat]'")
+
+
 def _choices(
     plan: Plan, layers: list[Product], rounding: str
 ) -> tuple[Mapping[str, int], Mapping[str, str], Mapping[str, str | None]]:
@@ -242,4 +271,5 @@ STEPS: dict[str, Callable[[Prepared, Context], Prepared | None]] = {
     "gptq": _round_all("gptq"),
     "sequential": _in_order,
     "adaround": _round_all("adaround"),
+    "distill": _distilled,
 }

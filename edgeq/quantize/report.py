@@ -80,7 +80,7 @@ class StepReport:
 
     Attributes:
         name: of the step. before, after: normalised squared error of the final output. kept: whether it was.
-        seconds: wall time.
+        seconds: wall time. note: why it could not be tried, where that is so.
     """
 
     name: str
@@ -88,6 +88,7 @@ class StepReport:
     after: float
     kept: bool
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
