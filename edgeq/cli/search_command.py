@@ -52,6 +52,14 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of nsga2.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Policies judged side by side.")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Judge on the workers of a Dask cluster.")
+@click.option(
+    "--costs",
+    "costs_from",
+    type=click.Choice(["measured", "predicted"]),
+    default="measured",
+    show_default=True,
+    help="Predicted: from kernels that earlier searches measured; nothing is compiled before the final artifact.",
+)
 @click.option("-o", "--output", type=click.Path(), default="policy.yaml", show_default=True, help="Policy to write.")
 @click.option("--html", type=click.Path(), help="Page with the front, the layers and the best policies.")
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Samples judged at a time.")
@@ -80,6 +88,7 @@ def command(
     seed: int,
     jobs: int,
     scheduler: str | None,
+    costs_from: str,
     output: str,
     html: str | None,
     threads: int,
@@ -127,6 +136,7 @@ def command(
             seed=seed,
             jobs=jobs,
             scheduler=scheduler,
+            costs_from=costs_from,
             progress=progress,
         )
     if as_json:

@@ -39,6 +39,7 @@ def search(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
+    costs_from: str = "measured",
     progress: Progress | None = None,
 ) -> Found:
     """Find the bits of each layer that cost least on a target and keep to every limit.
@@ -57,6 +58,8 @@ def search(
         store: what is known from earlier searches; None: the one in the cache.
         threads: samples judged at a time. solver: milp, or nsga2 with its number of evaluations and seed.
         jobs: policies judged side by side. scheduler: address of Dask's, to judge them on its workers.
+        costs_from: measured, or predicted from what earlier searches measured on this target: nothing is compiled
+            before the final artifact.
         progress: called with (stage, done, total).
 
     Raises:
@@ -91,16 +94,17 @@ def search(
         seed=seed,
         jobs=jobs,
         scheduler=scheduler,
+        costs_from=costs_from,
         progress=progress,
     )
     base = Policy.load(policy) if policy else Policy()
     if output is not None:
-        write_text(output, policy_text(found, base, Path(model).name, problem.target.name))
+        write_text(output, policy_text(found, base, Path(model).name, problem.name))
     if html is not None:
         from edgeq.search.page import page_text
 
         command = compile_command(model, target, data, output or "policy.yaml")
-        write_text(html, page_text(found, base, Path(model).name, problem.target.name, command))
+        write_text(html, page_text(found, base, Path(model).name, problem.name, command))
     return found
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeq.cache import cached_file
 from edgeq.search.problem import Problem, write_artifact
 from edgeq.search.space import Assignment
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from edgeq.runtime import Model
 
 ROUNDS, BURST = 15, 20
+FOLDER = "searched"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ def final_graph(problem: Problem, forms: Assignment) -> IntegerGraph:
     mixed = Plan(plan.topology, plan.ranges, problem.policy_of(forms), plan.promoted)
     refined, _ = refine(replace(problem.prepared, plan=mixed), RECIPES[DEFAULT])
     return build(refined.plan).graph
+
+
+def stored_graph(key: str, make: Callable[[], IntegerGraph]) -> IntegerGraph:
+    """The graph of a policy from the cache, or made and put there: another target needs the same one."""
+    from edgeq.integer import IntegerGraph
+
+    return IntegerGraph.load(cached_file(FOLDER, "graph.onnx", key, lambda path: make().save(path)))
 
 
 def final_accuracy(problem: Problem, graph: IntegerGraph, builder: KernelBuilder, threads: int) -> float:

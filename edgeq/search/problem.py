@@ -30,15 +30,22 @@ class Problem:
     """A model, its data and its target.
 
     Attributes:
-        prepared: calibrated and planned. judge: of accuracy. target: to be fast on. source: file name, for people.
+        prepared: calibrated and planned. judge: of accuracy. source: file name, for people.
+        targets: to be fast on, several where one name stands for them. name: what the user calls them.
         digest: names model, data and settings, for what is stored about them.
     """
 
     prepared: Prepared
     judge: Judge
-    target: Target
+    targets: tuple[Target, ...]
+    name: str
     source: str
     digest: str
+
+    @property
+    def target(self) -> Target:
+        """The only target, or the best variant."""
+        return self.targets[0]
 
     def policy_of(self, assignment: Assignment) -> Any:
         """The user's policy with these widths on top."""
@@ -88,12 +95,20 @@ class Problem:
 
 
 def write_artifact(graph: IntegerGraph, target: Target, path: Path, builder: KernelBuilder | None = None) -> Compiled:
-    """Compile an integer graph for a target and write to `path`."""
+    """Compile an integer graph for a target and write to `path` what a device would load or link."""
     from edgeq import artifact
+    from edgeq.artifact.static import write_static
+    from edgeq.artifact.wasm import write_wasm
     from edgeq.compiler import CompileOptions, compile_graph
 
     compiled = compile_graph(graph, target, CompileOptions(max_threads=1), builder)
-    artifact.write(compiled.image, compiled.objects, compiled.arch, path)
+    if target.bare_metal:
+        write_static(compiled, path.parent, path.stem)
+        path.with_name(f"lib{path.stem}.a").replace(path)
+    elif target.webassembly:
+        write_wasm(compiled, path)
+    else:
+        artifact.write(compiled.image, compiled.objects, compiled.arch, path)
     return compiled
 
 
@@ -133,7 +148,7 @@ def load_problem(
         EdgeqError: as of quantize and eval.
     """
     from edgeq import api, frontend
-    from edgeq.compiler.target import load_target
+    from edgeq.compiler import load_variants
     from edgeq.evaluate.models import kind_of
     from edgeq.quantize import QuantizeOptions
     from edgeq.quantize.divergence import class_outputs
@@ -146,7 +161,7 @@ def load_problem(
             where=str(model),
             why="the weights of an integer graph are already rounded",
         )
-    wanted = load_target(target)
+    wanted = tuple(load_variants(target))
     graph = frontend.load(model)
     calibration = api.calibration_data(graph, data, calib_samples, preprocess, 0)
     options = QuantizeOptions.make(observer=observer, policy=policy, progress=progress)
@@ -154,7 +169,8 @@ def load_problem(
     topology = prepared.plan.topology
     classes = class_outputs(topology, final_outputs(topology))
     judge = make_judge(model, evaluation or data, metric, samples, preprocess, classes[0])
-    return Problem(prepared, judge, wanted, Path(model).name, _digest(prepared, judge))
+    name = Path(target).name if len(wanted) > 1 else wanted[0].name
+    return Problem(prepared, judge, wanted, name, Path(model).name, _digest(prepared, judge))
 
 
 def _digest(prepared: Prepared, judge: Judge) -> str:

@@ -27,7 +27,7 @@ def check_limits(searcher: Searcher) -> None:
             raise UsageError(
                 f"{resource} was not measured for this target",
                 where=f"--max-{resource}",
-                why="; ".join(costs.notes) or f"{searcher.problem.target.name} doesn't run on this machine",
+                why="; ".join(costs.notes) or f"{searcher.problem.name} doesn't run on this machine",
                 hint="limit the instructions or the weights instead",
             )
         table: Table = costs.tables[resource]

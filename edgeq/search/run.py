@@ -59,6 +59,7 @@ def find_policy(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
+    costs_from: str = "measured",
     progress: Progress | None = None,
 ) -> Found:
     """Find the cheapest assignment that keeps to every limit, and the front around it.
@@ -73,6 +74,7 @@ def find_policy(
         solver: milp (exact within a budget of sensitivity) or nsga2 (evolves the front on judged accuracies).
         evaluations: most policies nsga2 judges. seed: of its random choices.
         jobs: policies judged side by side. scheduler: Dask's, where they are judged instead.
+        costs_from: measured, or predicted: what earlier searches measured, and guesses where they didn't.
         progress: called with (stage, done, total).
 
     Raises:
@@ -89,7 +91,7 @@ def find_policy(
     with ExitStack() as stack:
         builder = builder or stack.enter_context(Builder())
         problem.round_all(space, progress)
-        costs = measure(problem, space, facts, builder, progress)
+        costs = measure(problem, space, facts, builder, progress, costs_from)
         harm = sensitivities(problem, space, facts, progress)
         chosen = _objective(None if objective == ACCURACY else objective, costs)
         searcher = Searcher(problem, space, costs, harm, limits, chosen, facts, builder, threads, progress)
@@ -107,7 +109,9 @@ def find_policy(
             _by_budget(searcher)
         else:
             _by_evolution(searcher, evaluations, seed)
-        return _result(searcher, uniform)
+        found = _result(searcher, uniform)
+        searcher.leave_behind()
+        return found
 
 
 def _objective(wanted: str | None, costs: Costs) -> str:
@@ -125,9 +129,14 @@ def _objective(wanted: str | None, costs: Costs) -> str:
 
 
 def _by_budget(searcher: Searcher) -> None:
-    """Exact solutions for budgets of sensitivity from harmless to harmful, then between the last good and first bad."""
+    """Exact solutions for budgets of sensitivity from harmless to harmful, then between the last good and first bad.
+
+    Harm and accuracy have nothing to do with the target: what a finished search for another one judged narrows the
+    budgets down.
+    """
     searcher.expected = FRONT + BISECTION + 1
-    proposed = [(budget, searcher.propose(budget)) for budget in _budgets(searcher)]
+    budgets = _narrowed(_budgets(searcher), searcher.inherit())
+    proposed = [(budget, searcher.propose(budget)) for budget in budgets]
     wanted = [(budget, forms) for budget, forms in proposed if forms is not None]
     if searcher.workers is not None:
         searcher.judge_all([forms for _, forms in wanted])
@@ -142,6 +151,16 @@ def _by_budget(searcher: Searcher) -> None:
             break
     if good > 0 and bad is not None:
         _bisect(searcher, good, bad)
+
+
+def _narrowed(budgets: list[float], known: Sequence[tuple[float, bool]]) -> list[float]:
+    """The budgets that matter, given (harm, is good) of policies judged before: around where accuracy gives way."""
+    goods, bads = ([harm for harm, is_good in known if is_good is kind] for kind in (True, False))
+    if not goods or not bads:
+        return budgets
+    edge = max(goods)
+    above = [harm for harm in bads if harm > edge]
+    return [edge, min(above)] if above else [edge, *(budget for budget in budgets if budget > edge)]
 
 
 def _by_harm(searcher: Searcher, seed: int) -> None:

@@ -12,7 +12,7 @@ from edgeq.cache import content_key
 from edgeq.compiler.target import load_target
 from edgeq.search import milp
 from edgeq.search.cost import Costs
-from edgeq.search.final import final_accuracy, final_graph
+from edgeq.search.final import final_accuracy, final_graph, stored_graph
 from edgeq.search.limits import Limits
 from edgeq.search.milp import Bound
 from edgeq.search.problem import Problem, Progress
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeq.integer import IntegerGraph
     from edgeq.search.evaluate import Workers
 
-KIND, FINAL_KIND = "judgement", "final"
+KIND, FINAL_KIND, PAST_KIND = "judgement", "final", "past"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Searcher:
     seen: dict[tuple[tuple[str, Form], ...], Candidate] = field(default_factory=dict)
     fresh: int = 0
     most_accurate: bool = False
+    judged: dict[str, float] = field(default_factory=dict)
 
     def rank(self, candidate: Candidate) -> tuple[float, float]:
         """Small is good: by cost, or by accuracy where that is what is wanted."""
@@ -117,6 +118,7 @@ class Searcher:
         self.fresh += 1
 
     def _candidate(self, forms: Assignment, accuracy: float) -> Candidate:
+        self.judged[self.key(forms)] = accuracy
         predicted = {name: self.costs.total(name, forms) for name in self.costs.tables}
         candidate = Candidate(dict(forms), milp.total(self.harm, forms), predicted, accuracy)
         self.seen[tuple(sorted(forms.items()))] = candidate
@@ -124,10 +126,41 @@ class Searcher:
             self.progress("judged", len(self.seen), max(self.expected, len(self.seen)))
         return candidate
 
+    def leave_behind(self) -> None:
+        """Store what was judged for searches on other targets; only a search that ends does."""
+        policies = [
+            {"forms": {name: list(form) for name, form in each.forms.items()}, "accuracy": self.judged[key]}
+            for key, each in ((self.key(each.forms), each) for each in self.seen.values())
+        ]
+        self.store.put(PAST_KIND, self._place(self.problem.name), {"from": self._forerunners(), "policies": policies})
+
+    def inherit(self) -> list[tuple[float, bool]]:
+        """(harm, is good) of what finished searches on other targets judged in this space; all of it counts as seen."""
+        found = []
+        for target in self._forerunners():
+            past = self.store.get(PAST_KIND, self._place(target)) or {"policies": []}
+            for policy in past["policies"]:
+                forms = {name: Form(*form) for name, form in policy["forms"].items()}
+                if all(forms.get(layer.name) in layer.forms for layer in self.space.layers):
+                    candidate = self._candidate(forms, float(policy["accuracy"]))
+                    found.append((candidate.harm, self.is_good(candidate)))
+        return found
+
+    def _forerunners(self) -> list[str]:
+        """Targets that were searched before this one was for the first time: searching again changes nothing."""
+        own = self.store.get(PAST_KIND, self._place(self.problem.name))
+        if own is not None:
+            return [str(name) for name in own["from"]]
+        start = self._place("")
+        return sorted(key[len(start) :] for key in self.store.all(PAST_KIND) if key.startswith(start))
+
+    def _place(self, target: str) -> str:
+        return f"{self.problem.digest} {target}"
+
     def finish(self, candidate: Candidate) -> tuple[Candidate, IntegerGraph]:
         """The candidate with the accuracy of its final graph, and that graph."""
-        graph = final_graph(self.problem, candidate.forms)
         key = self.key(candidate.forms)
+        graph = stored_graph(key, lambda: final_graph(self.problem, candidate.forms))
         accuracy = self.store.get(FINAL_KIND, key)
         if accuracy is None:
             accuracy = final_accuracy(self.problem, graph, self.builder, self.threads)

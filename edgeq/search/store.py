@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,14 @@ class Store:
         """Write a value; it is on the disk when this returns."""
         with self._connection() as database:
             database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (kind, key, json.dumps(value)))
+
+    def put_all(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Write several values at once."""
+        rows = [(kind, key, json.dumps(value)) for key, value in values.items()]
+        with self._connection() as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+            database.execute("COMMIT")
 
     def all(self, kind: str) -> dict[str, Any]:
         """Every value of a kind by its key."""

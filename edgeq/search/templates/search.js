@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const scales = { latency: 1e6, instructions: 1e-3, weights: 1, bitops: 1e-6 };
+  const scales = { latency: 1e6, instructions: 1e-3, weights: 1, bitops: 1e-6, energy: 1e6 };
   const front = document.getElementById("front"), bits = document.getElementById("bits");
   const choice = document.getElementById("resource");
   const box = { left: 58, right: 30, top: 12, bottom: 44, width: 480, height: 300 };
