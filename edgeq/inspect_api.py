@@ -35,6 +35,12 @@ class _Sizes(BaseModel):
     stack: int = Field(default=0, ge=0)
 
 
+class _Fast(BaseModel):
+    room: int = Field(ge=0)
+    size: int = Field(ge=0)
+    buffers: list[int]
+
+
 class _Manifest(BaseModel):
     """What a manifest must say so that it can be judged; it comes from a file."""
 
@@ -43,6 +49,7 @@ class _Manifest(BaseModel):
     layers: list[_Layer]
     memory: list[tuple[str, Literal["input", "output", "value", "scratch"], int, int, int, int]]
     sizes: _Sizes
+    fast: _Fast | None = None
 
 
 def inspect(
@@ -51,6 +58,7 @@ def inspect(
     target: str | None = None,
     flash: int | None = None,
     ram: int | None = None,
+    fast_ram: int | None = None,
     calib: Calibration | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -62,6 +70,7 @@ def inspect(
         target: compile the model for it in a temporary folder and compare with its memories; a compiled file is judged
             as it is, by the memories of the target it was compiled for.
         flash, ram: bytes that are free for the model; by default all that target.toml lists.
+        fast_ram: bytes of a second, fast memory for an arena of its own, see `edgeq.compile`.
         calib: calibration data of a float model; None: random data, which changes hardly a size.
         progress: called with (stage, done, total).
         **settings: of `edgeq.quantize`.
@@ -91,7 +100,7 @@ def inspect(
             "a model's size depends on the target", where=str(path), hint="give --target, as in --target cortex-m4"
         )
     random = facts["kind"] == "float model" and calib is None
-    found = _fit_of_model(path, target, "random" if random else calib, settings, progress, limits)
+    found = _fit_of_model(path, target, "random" if random else calib, settings, progress, limits, fast_ram)
     return facts | {"fit": found.as_dict()}
 
 
@@ -102,13 +111,14 @@ def _fit_of_model(
     settings: Mapping[str, Any],
     progress: Progress | None,
     limits: Mapping[str, int | None],
+    fast_ram: int | None,
 ) -> Fit:
     """Compiles the model as `edgeq compile --format static` does and keeps nothing but the sizes."""
     from edgeq.api import _Clock
     from edgeq.artifact.source import write_source
     from edgeq.artifact.static import write_static
     from edgeq.compiler import load_target
-    from edgeq.compiler.fit import fit, free_ram
+    from edgeq.compiler.fit import check_fast_room, fit, free_ram
     from edgeq.static_api import compile_one
 
     device = load_target(target)
@@ -119,7 +129,8 @@ def _fit_of_model(
             hint="`edgeq compile` prints its sizes",
         )
     room = free_ram(device, limits.get("ram"))
-    _, compiled, _ = compile_one(path, device, calib, settings, progress, _Clock(), room=room)
+    fast = check_fast_room(device, fast_ram)
+    _, compiled, _ = compile_one(path, device, calib, settings, progress, _Clock(), room=room, fast_room=fast)
     with tempfile.TemporaryDirectory(prefix="edgeq-inspect-") as scratch:
         if device.emits_c:
             return fit(compiled, write_source(compiled, Path(scratch), "model"), **limits)

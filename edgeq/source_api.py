@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _MAIN = """#include <stdio.h>
 #include "{name}.h"
 {upper}_ARENA(arena);
-int main(void) {{
-  printf("%lu\\n", (unsigned long){name}_check(arena));
+{second}int main(void) {{
+  printf("%lu\\n", (unsigned long){name}_check({arenas}));
   return 0;
 }}
 """
@@ -34,6 +34,7 @@ def compile_source(
     name: str | None = None,
     flash: int | None = None,
     ram: int | None = None,
+    fast_ram: int | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile a model to C99 in a folder.
@@ -43,6 +44,7 @@ def compile_source(
         output: the folder; by default beside the model, named after model and target.
         settings: those of `edgeq.quantize`.
         name: C identifier that begins the symbols and files; by default from the model's file name.
+        fast_ram: bytes of a fast memory for a second arena with the hottest buffers; None: one arena.
         flash, ram: bytes that are free for the weights and the arena; code and stack are the compiler's.
 
     Raises:
@@ -52,7 +54,7 @@ def compile_source(
     """
     from edgeq.artifact.source import write_source
     from edgeq.artifact.static import identifier
-    from edgeq.compiler.fit import fit, free_ram, require_fit
+    from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
     from edgeq.static_api import compile_one, library_folder
@@ -60,13 +62,14 @@ def compile_source(
     clock = _Clock()
     folder = library_folder(model, output, target)
     room = free_ram(target, ram)
-    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, "C source", room=room)
+    fast = check_fast_room(target, fast_ram)
+    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room, fast_room=fast)
     stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
     with clock.stage("check"), tempfile.TemporaryDirectory(prefix="edgeq-source-") as scratch:
         sizes = write_source(compiled, Path(scratch), stem)
         found = fit(compiled, sizes, flash=flash, ram=ram)
         require_fit(found, target.name)
-        checked = _check(Path(scratch), stem)
+        checked = _check(Path(scratch), stem, split=bool(compiled.fast_arena))
     with clock.stage("write"):
         write_source(compiled, folder, stem)
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)
@@ -75,7 +78,7 @@ def compile_source(
     return CompileResult(folder, target.name, report, quantized, clock.seconds)
 
 
-def _check(folder: Path, name: str) -> str:
+def _check(folder: Path, name: str, *, split: bool) -> str:
     """Compiles the source for this machine and runs the golden vectors. Returns "native"; "no" without a compiler."""
     from edgeq.artifact.source import sources
     from edgeq.artifact.tools import cross_compiler, run_tool
@@ -86,7 +89,13 @@ def _check(folder: Path, name: str) -> str:
     except (ToolError, KeyError):
         return "no"
     main, program = folder / "main.c", folder / "check"
-    main.write_text(_MAIN.format(name=name, upper=name.upper()), encoding="utf-8")
+    upper = name.upper()
+    parts = (
+        {"second": f"{upper}_FAST_ARENA(fast);\n", "arenas": "arena, fast"}
+        if split
+        else {"second": "", "arenas": "arena"}
+    )
+    main.write_text(_MAIN.format(name=name, upper=upper, **parts), encoding="utf-8")
     flags = ["-std=c99", "-O1", "-fno-sanitize=all"]
     run_tool([*compiler, *flags, *sources(folder, name), main, "-o", program], "compiling the C source for a check")
     different = int(run_tool([program], "running the C source's self-check"))

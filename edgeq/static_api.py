@@ -33,6 +33,7 @@ def compile_static(
     name: str | None = None,
     flash: int | None = None,
     ram: int | None = None,
+    fast_ram: int | None = None,
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile a model to lib<name>.a, <name>.h and <name>.json in a folder.
@@ -43,6 +44,7 @@ def compile_static(
         settings: those of `edgeq.quantize`.
         name: C identifier that begins the library's symbols; by default from the model's file name.
         flash, ram: bytes that are free for the model; by default what target.toml lists.
+        fast_ram: bytes of a fast memory for a second arena with the hottest buffers; None: one arena.
 
     Raises:
         CompileError: the model doesn't fit, or the compiled code contradicts the reference on the emulated board.
@@ -50,14 +52,15 @@ def compile_static(
         Everything that `edgeq.compile` raises.
     """
     from edgeq.artifact.static import identifier, write_static
-    from edgeq.compiler.fit import fit, free_ram, require_fit
+    from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
 
     clock = _Clock()
     folder = library_folder(model, output, target)
     room = free_ram(target, ram)
-    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room)
+    fast = check_fast_room(target, fast_ram)
+    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room, fast_room=fast)
     stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
     with clock.stage("link"):
         import tempfile
@@ -139,11 +142,13 @@ def compile_one(
     product: str = "a static library",
     *,
     room: int | None = None,
+    fast_room: int = 0,
 ) -> tuple[IntegerGraph, Compiled, dict[str, Any] | None]:
     """The graph, its one program and the quantizer's report.
 
     Args:
         room: bytes for arena and stack together; where whole tensors need more, layers run row-wise if that helps.
+        fast_room: bytes of a fast memory for a second arena.
     """
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph
 
@@ -151,7 +156,9 @@ def compile_one(
         source, quantized = one_source(model, calib, settings, progress, clock, product)
         graph, golden = source.graph, source.golden_inputs
         with clock.stage("build"):
-            options = CompileOptions(1, golden, _manifest(graph, model, quantized), progress, arena_limit=room)
+            options = CompileOptions(
+                1, golden, _manifest(graph, model, quantized), progress, arena_limit=room, fast_room=fast_room
+            )
             compiled = compile_graph(graph, target, options, builder)
             for _ in range(STACK_TRIES if room is not None else 0):
                 stack = _stack(compiled)

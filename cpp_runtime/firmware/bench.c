@@ -7,7 +7,7 @@
 #include "semihost.h"
 
 extern const edgeq_static_model EDGEQ_MODEL;
-extern uint8_t edgeq_arena[];
+extern uint8_t edgeq_arena[], edgeq_fast_arena[];
 
 enum { PAINT = 0xa5, OWN_FRAME = 64, STACK_BYTES = 8192 };
 
@@ -98,7 +98,11 @@ int main(void) {
       golden += model->tensors[t].size;
     }
     paint_stack();
-    model->run(edgeq_arena);
+    if (model->fast_arena_size != 0) {
+      model->run_split(edgeq_arena, edgeq_fast_arena);
+    } else {
+      model->run(edgeq_arena);
+    }
     const uint32_t used = painted_over();
     stack = used > stack ? used : stack;
     for (uint32_t t = model->input_count; t < model->input_count + model->output_count; t++) {

@@ -48,6 +48,7 @@ class StaticSizes:
         arena: RAM for inputs, outputs, activations and scratch.
         stack: most that a run takes.
         golden: golden vectors, in a member of their own.
+        fast_arena: RAM in fast memory, beside the arena.
     """
 
     code: int
@@ -55,6 +56,7 @@ class StaticSizes:
     arena: int
     stack: int
     golden: int
+    fast_arena: int = 0
 
     @property
     def flash(self) -> int:
@@ -131,7 +133,7 @@ class _Build:
         read_only = elf32.read_only_bytes(raw)
         self._check_symbols(raw)
         golden = sum(a.nbytes for vector in c.image.golden for a in (*vector.inputs, *vector.outputs))
-        self.sizes = StaticSizes(read_only - data.nbytes, data.nbytes, c.image.arena_size, stack, golden)
+        self.sizes = StaticSizes(read_only - data.nbytes, data.nbytes, c.image.arena_size, stack, golden, c.fast_arena)
         return joined
 
     def golden(self) -> Path:
@@ -217,5 +219,6 @@ def _manifest(compiled: Compiled, sizes: StaticSizes) -> dict[str, Any]:
             "arena": sizes.arena,
             "stack": sizes.stack,
             "golden": sizes.golden,
+            "fast_arena": sizes.fast_arena,
         },
     }

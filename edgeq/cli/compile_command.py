@@ -58,6 +58,9 @@ CHECKS = {
     help="RAM that is free for the model, as in 64k: layers run a few rows at a time where whole tensors need more "
     "(default: the target's, if it has no operating system).",
 )
+@click.option(
+    "--fast-ram", type=common.BYTES, help="Fast memory (DTCM) for a second arena with the hottest buffers, as in 64k."
+)
 @click.option("--debug-outputs", is_flag=True, help="Give out every value on the way too, for `edgeq compare`.")
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
@@ -72,6 +75,7 @@ def command(
     name: str | None,
     flash: int | None,
     ram: int | None,
+    fast_ram: int | None,
     debug_outputs: bool,
     layers: bool,
     as_json: bool,
@@ -97,6 +101,7 @@ def command(
             name=name,
             flash=flash,
             ram=ram,
+            fast_ram=fast_ram,
             debug_outputs=debug_outputs,
             progress=progress,
             **common.settings(given),

@@ -45,9 +45,11 @@ def summary(found: dict[str, Any]) -> dict[str, str]:
     """Flash, RAM and the fullest layer, one fact a line."""
     code = f"code {units.size(found['code'])}" if found["code"] else "code is your compiler's"
     stack = f"stack {units.size(found['stack'])} at most" if found["stack"] else "stack is your compiler's"
+    fast = found.get("fast")
     return {
         "flash": f"{room(found['flash_needed'], found['flash'])}: {code}, weights {units.size(found['weights'])}",
         "RAM": f"{room(found['ram_needed'], found['ram'])}: arena {units.size(found['arena'])}, {stack}",
+        "fast RAM": f"{room(fast['size'], fast['room'])}: the buffers that are touched most" if fast else "",
         "fullest layer": f"{found['peak'].get('name', '–')}: {peak_text(found['peak'])}",
     }
 

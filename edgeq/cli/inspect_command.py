@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 )
 @click.option("--flash", type=common.BYTES, help="Flash that is free for the model (default: the target's).")
 @click.option("--ram", type=common.BYTES, help="RAM that is free for the model (default: the target's).")
+@click.option("--fast-ram", type=common.BYTES, help="Fast memory (DTCM) for a second arena with the hottest buffers.")
 @common.calibration_options
 @common.shape_options
 @common.output_options
-def command(file: str, target: str | None, flash: int | None, ram: int | None, as_json: bool, **given: Any) -> None:
+def command(
+    file: str, target: str | None, flash: int | None, ram: int | None, fast_ram: int | None, as_json: bool, **given: Any
+) -> None:
     """Show what is inside FILE: an ONNX model, an integer graph, an artifact of any processor, or the folder of a
     static library.
 
@@ -38,7 +41,7 @@ def command(file: str, target: str | None, flash: int | None, ram: int | None, a
     path = file if Path(file).is_dir() else common.require_file(file, "file")
     with common.progress_bars(quiet=as_json) as progress:
         facts = inspect_api.inspect(
-            path, target=target, flash=flash, ram=ram, progress=progress, **common.settings(given)
+            path, target=target, flash=flash, ram=ram, fast_ram=fast_ram, progress=progress, **common.settings(given)
         )
     found = facts.get("fit")
     if as_json:

@@ -32,10 +32,11 @@ def entry_source(program: Program, plan: Plan, weight_offsets: list[int], target
 
 
 def argument_address(step: Step, position: int, plan: Plan, weight_offsets: list[int], target: Target) -> str:
-    """C expression of a step's pointer argument, over the names `a` (arena), `w` (weights) and `slot`."""
+    """C expression of a step's pointer argument, over `a` (arena), `f` (fast arena), `w` (weights) and `slot`."""
     bound = step.arguments[position]
     if bound.region == "weights":
         return f"w + {weight_offsets[bound.buffer] + bound.byte_offset}"
     scratch = step.spec.operands()[position].role == "scratch"
     slot = f" + slot * {step.spec.scratch_bytes(target)}" if scratch else ""
-    return f"a + {plan.offsets[bound.buffer] + bound.byte_offset}{slot}"
+    arena = "f" if bound.buffer in plan.fast else "a"
+    return f"{arena} + {plan.offsets[bound.buffer] + bound.byte_offset}{slot}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeq.errors import CompileError
+from edgeq.errors import CompileError, UsageError
 
 if TYPE_CHECKING:
     from edgeq.artifact.source import SourceSizes
@@ -54,6 +54,7 @@ class Fit:
             call has), macs.
         peak: the row where most RAM is alive, and the buffers that are alive there (name, bytes), largest first.
         shortfalls: what is too small, with what would help; empty: it fits.
+        fast: the second arena (room, size: bytes); None: there is one arena only.
         nearest: the smallest arena that running layers row-wise could reach; None: that wasn't tried.
     """
 
@@ -68,6 +69,7 @@ class Fit:
     peak: dict[str, Any]
     shortfalls: tuple[Shortfall, ...] = ()
     nearest: int | None = None
+    fast: dict[str, int] | None = None
 
     @property
     def flash_needed(self) -> int:
@@ -92,6 +94,7 @@ class Fit:
             "weights": self.weights,
             "arena": self.arena,
             "stack": self.stack,
+            "fast": self.fast,
             "shortfalls": [{**asdict(each), "what": each.what} for each in self.shortfalls],
             "peak": self.peak,
             "layers": self.layers,
@@ -124,7 +127,8 @@ def fit_manifest(
     Args:
         image: shape [n, c, h, w] of an input, to say which size would fit.
     """
-    layers, alive = _layers(manifest["layers"], manifest["memory"])
+    fast = manifest.get("fast")
+    layers, alive = _layers(manifest["layers"], manifest["memory"], set(fast["buffers"]) if fast else set())
     peak = max(range(len(layers)), key=lambda k: layers[k]["ram"], default=None)
     sizes = manifest["sizes"]
     found = Fit(
@@ -138,6 +142,7 @@ def fit_manifest(
         layers,
         {} if peak is None else {**layers[peak], "buffers": alive[peak]},
         nearest=manifest.get("nearest_arena"),
+        fast={key: fast[key] for key in ("room", "size")} if fast else None,
     )
     short = [*_too_little_ram(found, image, given=ram is not None), *_too_little_flash(found, given=flash is not None)]
     return Fit(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, "shortfalls": tuple(short)})
@@ -154,14 +159,32 @@ def free_ram(target: Target, given: int | None) -> int | None:
     return _there(target.spec.memories, "ram") if given is None else given
 
 
+def check_fast_room(target: Target, room: int | None) -> int:
+    """Bytes of fast memory that the arena may use.
+
+    Raises:
+        UsageError: more than the target has.
+    """
+    sizes = [memory.size for memory in target.spec.memories if memory.fast]
+    if room and sizes and room > max(sizes):
+        raise UsageError(
+            "there is less fast memory than that",
+            where=f"--fast-ram {room}",
+            why=f"target {target.name} has {max(sizes)} bytes",
+            hint="give at most that, or a target folder of your own board",
+        )
+    return room or 0
+
+
 def _layers(
-    rows: Sequence[Mapping[str, Any]], memory: Sequence[Sequence[Any]]
+    rows: Sequence[Mapping[str, Any]], memory: Sequence[Sequence[Any]], fast: set[int]
 ) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
-    """Kernel calls, and the buffers that are alive during each, largest first."""
+    """Kernel calls, and the buffers that are alive during each in the first arena, largest first."""
     layers, alive = [], []
+    slow = [row for number, row in enumerate(memory) if number not in fast]
     seen: set[str] = set()
     for number, row in enumerate(rows):
-        there = [(name, size) for name, _, _, size, first, last in memory if first <= number <= last and size]
+        there = [(name, size) for name, _, _, size, first, last in slow if first <= number <= last and size]
         there.sort(key=lambda buffer: -buffer[1])
         alive.append([{"name": name, "bytes": size} for name, size in there])
         code = 0 if row["kernel"] in seen else row["code"]
@@ -173,9 +196,9 @@ def _layers(
 
 
 def memory_by_step(program: Program, plan: Plan) -> list[int]:
-    """Bytes of the arena that hold something while each step runs."""
-    moments = range(len(program.steps))
-    return [sum(life.size for life in plan.lifetimes if life.first <= k <= life.last) for k in moments]
+    """Bytes of the arena that hold something while each step runs; a second arena's don't count."""
+    lives = [life for life in plan.lifetimes if life.index not in plan.fast]
+    return [sum(life.size for life in lives if life.first <= k <= life.last) for k in range(len(program.steps))]
 
 
 def _too_little_ram(found: Fit, image: Sequence[int], *, given: bool) -> list[Shortfall]:

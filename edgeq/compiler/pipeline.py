@@ -58,6 +58,7 @@ class CompileOptions:
         schedule: measured choices of kernels for one target; None: the estimates decide.
         arena_limit: bytes; where whole tensors need more, layers run row-wise if that helps (`edgeq.compiler.rows`).
             Exceeding it is no error here: `Compiled.nearest_arena` says what could be had.
+        fast_room: bytes of a second, fast memory for the hottest buffers (`edgeq.compiler.hot`); 0: one arena.
     """
 
     max_threads: int = 4
@@ -69,6 +70,7 @@ class CompileOptions:
     golden: Sequence[Golden] = ()
     entry: str = "edgeq_step"
     arena_limit: int | None = None
+    fast_room: int = 0
 
     def schedule_for(self, target: Target) -> Schedule | None:
         """The schedule, if it was measured on this target."""
@@ -103,6 +105,11 @@ class Compiled:
         return ArchInfo(self.target.arch, tuple(self.target.spec.cpu_features))
 
     @property
+    def fast_arena(self) -> int:
+        """Bytes of the second arena, in fast memory; 0: there is none."""
+        return self.program.fast_arena(self.plan.fast_size)
+
+    @property
     def arena_lower_bound(self) -> int:
         return self.plan.lower_bound
 
@@ -134,7 +141,14 @@ def compile_graph(
     options = options or CompileOptions()
     prove(graph)
     schedule = options.schedule_for(target)
-    lowered = partial(lower, target=target, max_threads=options.max_threads, storage=options.weights, schedule=schedule)
+    lowered = partial(
+        lower,
+        target=target,
+        max_threads=options.max_threads,
+        storage=options.weights,
+        schedule=schedule,
+        fast_room=options.fast_room,
+    )
     found = place_within(graph, lowered, options.arena_limit)
     program, plan = found.placed.program, found.placed.plan
     objects = _build_kernels(program, target, options, builder)
@@ -275,6 +289,17 @@ def random_inputs(program: Program, seed: int = GOLDEN_SEED) -> dict[str, np.nda
     return result
 
 
+def _fast(program: Program, plan: Plan) -> dict[str, Any] | None:
+    """The second arena and which rows of `memory` lie in it."""
+    if not plan.fast:
+        return None
+    return {
+        "room": program.fast_room,
+        "size": program.fast_arena(plan.fast_size),
+        "buffers": [k for k, life in enumerate(plan.lifetimes) if life.index in plan.fast],
+    }
+
+
 def _manifest(target: Target, found: Found, layers: list[dict[str, Any]], options: CompileOptions) -> dict[str, Any]:
     from edgeq import __version__
 
@@ -291,5 +316,6 @@ def _manifest(target: Target, found: Found, layers: list[dict[str, Any]], option
         "memory": memory_map(program, plan),
         "row_wise": asdict(found.row_wise) if found.row_wise else None,
         "nearest_arena": found.nearest,
+        "fast": _fast(program, plan),
         **options.manifest,
     }

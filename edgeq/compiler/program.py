@@ -226,6 +226,7 @@ class Program:
     Attributes:
         alignment: bytes that buffers and constants start on a multiple of.
         decisions: which kernel was taken for a layer, and which could have been.
+        fast_room: bytes of a second, fast memory that buffers may lie in.
     """
 
     buffers: list[Buffer] = field(default_factory=list)
@@ -236,8 +237,13 @@ class Program:
     max_threads: int = 4
     alignment: int = ALIGNMENT
     decisions: list[Decision] = field(default_factory=list)
+    fast_room: int = 0
 
     @property
     def end_slack(self) -> int:
         """Readable bytes behind the arena and behind the weights."""
         return SLACK_BYTES if self.alignment != ALIGNMENT else 0
+
+    def fast_arena(self, used: int) -> int:
+        """Bytes of the second arena where buffers take `used`; 0: there is none."""
+        return used + self.end_slack if used else 0

@@ -18,8 +18,13 @@ HEAD = """#include <stdint.h>
 """
 
 
+def run_signature(name: str, split: bool) -> str:
+    """The declaration of a model's function, with one arena or two."""
+    return f"void {name}_run(void* arena{', void* fast_arena' if split else ''})"
+
+
 def static_entry_source(name: str, program: Program, plan: Plan, weight_offsets: list[int], target: Target) -> str:
-    """C source of `void <name>_run(void *arena)`.
+    """C source of `void <name>_run(void *arena)`, with `void *fast_arena` too where the plan has a second one.
 
     With EDGEQ_MARKS defined, every call stands between the two instructions that the counting plugin looks for.
     """
@@ -35,7 +40,9 @@ def static_entry_source(name: str, program: Program, plan: Plan, weight_offsets:
         calls += ["  EDGEQ_MARK_BEGIN();", f"  {call}", "  EDGEQ_MARK_END();"]
     declarations = [f"void {s}(int32_t, int32_t{', const void*' * n});" for s, n in declared.items()]
     weights = f"extern const uint8_t {name}_weights[];"
-    start = [f"void {name}_run(void* arena);", f"void {name}_run(void* arena) {{"]
+    signature = run_signature(name, bool(plan.fast))
+    start = [f"{signature};", f"{signature} {{"]
     body = ["  uint8_t* const a = arena;", f"  const uint8_t* const w = {name}_weights;", "  const int slot = 0;"]
+    body += ["  uint8_t* const f = fast_arena;"] if plan.fast else []
     unused = "  (void)a; (void)w; (void)slot;"
     return HEAD + "\n".join([*declarations, weights, *start, *body, unused, *calls, "}", ""])

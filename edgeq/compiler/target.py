@@ -59,12 +59,13 @@ class Toolchain(BaseModel):
 
 
 class Memory(BaseModel):
-    """One memory of a device without an operating system."""
+    """One memory of a device without an operating system; `fast`: a RAM for the second arena (`--fast-ram`)."""
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     kind: Literal["flash", "ram"]
     size: int = Field(gt=0)
+    fast: bool = False
 
 
 class Board(BaseModel):
@@ -76,6 +77,7 @@ class Board(BaseModel):
     flags: list[str] = Field(default_factory=list)
     flash: int = Field(ge=0)
     ram: int = Field(ge=0)
+    fast_ram: int | None = Field(default=None, ge=0)
 
 
 class TargetFile(BaseModel):

@@ -30,6 +30,7 @@ TIMEOUT = 600.0
 MEMORY_BYTES = 0x80000  # of flash and of RAM that the boards of `mps2` and `mps3` surely have where target.toml says
 LARGER_FLASH = dict.fromkeys(("mps2-an385", "mps2-an386", "mps2-an500"), 0x200000)  # they have 4 MiB there
 _NAME = "model"
+_FAST_SECTION = ".fast_arena"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def run_firmware(compiled: Compiled) -> FirmwareRun:
     with tempfile.TemporaryDirectory(prefix="edgeq-firmware-") as name:
         folder = Path(name)
         sizes = write_static(compiled, folder, _NAME, marks=True)
-        program = _link(folder, compiled.target, board, compiled.image.arena_size)
+        program = _link(folder, compiled.target, board, compiled.image.arena_size, compiled.fast_arena)
         printed, counts = _run(folder, program, board)
     facts = {key: int(value) for key, value in re.findall(r"^(runs|different|stack) (\d+)$", printed, re.MULTILINE)}
     steps, runs = len(compiled.program.steps), len(compiled.image.golden)
@@ -100,14 +101,14 @@ def _tool(name: str, package: str) -> str:
     return found
 
 
-def _link(folder: Path, target: Target, board: Board, arena: int) -> Path:
+def _link(folder: Path, target: Target, board: Board, arena: int, fast: int) -> Path:
     root, program = runtime_root() / "firmware", folder / "firmware.elf"
     memory = folder / "arena.c"
-    memory.write_text(
-        f"#include <stdint.h>\nextern uint8_t edgeq_arena[];\nuint8_t edgeq_arena[{arena}] "
-        f"__attribute__((aligned({target.alignment})));\n",
-        encoding="utf-8",
-    )
+    if fast and board.fast_ram is None:
+        raise ToolError(
+            "the emulated board has no fast memory", where=board.machine, hint="[board] fast_ram says where"
+        )
+    memory.write_text(_arenas(arena, fast, target.alignment), encoding="utf-8")
     flags = [
         f"-mcpu={board.cpu}",
         "-mthumb",
@@ -121,6 +122,7 @@ def _link(folder: Path, target: Target, board: Board, arena: int) -> Path:
     places = {"FLASH_ORIGIN": board.flash, "RAM_ORIGIN": board.ram}
     places |= {"FLASH_LENGTH": LARGER_FLASH.get(board.machine, MEMORY_BYTES), "RAM_LENGTH": MEMORY_BYTES}
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in places.items()]
+    symbols += [f"-Wl,--section-start={_FAST_SECTION}={board.fast_ram:#x}"] if fast else []
     library = folder / f"lib{_NAME}.a"
     sources = [root / "startup.c", root / "bench.c", memory]
     include = [f"-I{folder}", f"-I{root}", f"-DEDGEQ_MODEL={_NAME}_model"]
@@ -136,6 +138,16 @@ def _link(folder: Path, target: Target, board: Board, arena: int) -> Path:
             ) from error
         raise
     return program
+
+
+def _arenas(size: int, fast: int, alignment: int) -> str:
+    """C source of the arenas; the second one has a section of its own."""
+    section = f', section("{_FAST_SECTION}")' if fast else ""
+    return (
+        "#include <stdint.h>\nextern uint8_t edgeq_arena[], edgeq_fast_arena[];\n"
+        f"uint8_t edgeq_arena[{size}] __attribute__((aligned({alignment})));\n"
+        f"uint8_t edgeq_fast_arena[{max(fast, 1)}] __attribute__((aligned({alignment}){section}));\n"
+    )
 
 
 def _run(folder: Path, program: Path, board: Board) -> tuple[str, list[str]]:

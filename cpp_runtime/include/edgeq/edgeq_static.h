@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EDGEQ_STATIC_VERSION 1u
+#define EDGEQ_STATIC_VERSION 2u
 #define EDGEQ_STATIC_MAX_RANK 8
 
 /* An input or output. Real value = scale * (q - zero_point), q dense in C order at arena + offset.
@@ -37,8 +37,11 @@ typedef struct edgeq_static_model {
   uint32_t input_count, output_count, step_count, golden_count;
   const char *name;
   const edgeq_static_tensor *tensors;
-  const uint8_t *golden; /* NULL where the library's golden object isn't linked */
-  void (*run)(void *arena);
+  const uint8_t *golden;    /* NULL where the library's golden object isn't linked */
+  void (*run)(void *arena); /* NULL where there is a second arena */
+  /* A second arena, for the fast memory, aligned as the first: bytes (0: there is none), and what runs with both. */
+  uint32_t fast_arena_size;
+  void (*run_split)(void *arena, void *fast_arena);
 } edgeq_static_model;
 
 #ifdef __cplusplus

@@ -28,19 +28,21 @@ def lower(
     max_threads: int = 4,
     storage: Storage = "auto",
     schedule: Schedule | None = None,
+    fast_room: int = 0,
 ) -> Program:
     """Turns an integer graph into steps over buffers for one target.
 
     Args:
         storage: how the weights of dense layers are stored, see `conv_weights.fit`.
         schedule: measured choices of kernels; None: the estimates decide.
+        fast_room: bytes of a second, fast memory.
 
     Raises:
         CompileError: an op without a kernel, or a graph that isn't static and integer; names the node.
     """
     model_graph = graph.model.graph
     groups = group_nodes(model_graph)
-    program = Program(max_threads=max_threads, alignment=target.alignment)
+    program = Program(max_threads=max_threads, alignment=target.alignment, fast_room=fast_room)
     ctx = Lowering(target, program, place(groups), storage, schedule)
     for value in model_graph.inputs:
         _import(ctx, graph, value)
