@@ -89,6 +89,7 @@ def compile(
     flash: int | None = None,
     ram: int | None = None,
     fast_ram: int | None = None,
+    layout: Literal["plain", "zephyr", "cmsis"] = "plain",
     debug_outputs: bool = False,
     progress: Progress | None = None,
     **settings: Any,
@@ -112,6 +113,8 @@ def compile(
             layers run a few rows at a time, with the same bits. Static libraries: by default what the target has.
         fast_ram: of static libraries and C source: bytes of a second, fast memory (DTCM) for an arena of its own, which
             holds the buffers that are touched most.
+        layout: of static libraries and C source: what is written beside them for other build systems, a Zephyr module
+            with CMakeLists.txt or a CMSIS pack.
         debug_outputs: every 8- and 16-bit value is an output of the artifact too, so that `compare` finds the op where
             two executions part. The bits are the same; less is fused, and the arena is larger.
         progress: called with (stage, done, total).
@@ -142,11 +145,11 @@ def compile(
     if debug_outputs and kind != "edgeq":
         raise UsageError(f"format {kind} has no debug outputs", hint="compare an artifact for another target")
     if kind in ("static", "c"):
-        limits = {"flash": flash, "ram": ram, "fast_ram": fast_ram}
+        limits = {"flash": flash, "ram": ram, "fast_ram": fast_ram, "layout": layout}
         make = _folder_writer(kind)
         return make(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
-    if name or flash or fast_ram:
-        raise UsageError("name, flash and fast_ram belong to static libraries", hint="add --format static")
+    if name or flash or fast_ram or layout != "plain":
+        raise UsageError("name, flash, fast_ram and layout belong to static libraries", hint="add --format static")
     if kind == "wasm":
         if ram:
             raise UsageError("a WebAssembly module takes no limit of RAM", hint="leave out --ram")

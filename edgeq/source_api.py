@@ -35,6 +35,7 @@ def compile_source(
     flash: int | None = None,
     ram: int | None = None,
     fast_ram: int | None = None,
+    layout: str = "plain",
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile a model to C99 in a folder.
@@ -45,6 +46,7 @@ def compile_source(
         settings: those of `edgeq.quantize`.
         name: C identifier that begins the symbols and files; by default from the model's file name.
         fast_ram: bytes of a fast memory for a second arena with the hottest buffers; None: one arena.
+        layout: what stands beside it for other build systems: plain, zephyr, cmsis (`edgeq.artifact.layout`).
         flash, ram: bytes that are free for the weights and the arena; code and stack are the compiler's.
 
     Raises:
@@ -52,6 +54,7 @@ def compile_source(
         UsageError: no place for the folder, or the name is no identifier.
         Everything that `edgeq.compile` raises.
     """
+    from edgeq.artifact.layout import check_layout, write_layout
     from edgeq.artifact.source import write_source
     from edgeq.artifact.static import identifier
     from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
@@ -60,6 +63,7 @@ def compile_source(
     from edgeq.static_api import compile_one, library_folder
 
     clock = _Clock()
+    check_layout(layout)
     folder = library_folder(model, output, target)
     room = free_ram(target, ram)
     fast = check_fast_room(target, fast_ram)
@@ -72,6 +76,7 @@ def compile_source(
         checked = _check(Path(scratch), stem, split=bool(compiled.fast_arena))
     with clock.stage("write"):
         write_source(compiled, folder, stem)
+        write_layout(layout, folder, stem, target)
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)
     report |= {"checked": checked, "format": "c", "fit": found.as_dict(), "name": stem}
     report["row_wise"] = asdict(compiled.row_wise) if compiled.row_wise else None

@@ -34,6 +34,7 @@ def compile_static(
     flash: int | None = None,
     ram: int | None = None,
     fast_ram: int | None = None,
+    layout: str = "plain",
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile a model to lib<name>.a, <name>.h and <name>.json in a folder.
@@ -45,18 +46,21 @@ def compile_static(
         name: C identifier that begins the library's symbols; by default from the model's file name.
         flash, ram: bytes that are free for the model; by default what target.toml lists.
         fast_ram: bytes of a fast memory for a second arena with the hottest buffers; None: one arena.
+        layout: what stands beside it for other build systems: plain, zephyr, cmsis (`edgeq.artifact.layout`).
 
     Raises:
         CompileError: the model doesn't fit, or the compiled code contradicts the reference on the emulated board.
         UsageError: no place for the library, or the name is no identifier.
         Everything that `edgeq.compile` raises.
     """
+    from edgeq.artifact.layout import check_layout, write_layout
     from edgeq.artifact.static import identifier, write_static
     from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
 
     clock = _Clock()
+    check_layout(layout)
     folder = library_folder(model, output, target)
     room = free_ram(target, ram)
     fast = check_fast_room(target, fast_ram)
@@ -71,6 +75,7 @@ def compile_static(
             found = fit(compiled, sizes, flash=flash, ram=ram)
             require_fit(found, target.name)
         sizes = write_static(compiled, folder, stem)
+        write_layout(layout, folder, stem, target)
     with clock.stage("check"):
         checked = _check(compiled)
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)

@@ -61,6 +61,13 @@ CHECKS = {
 @click.option(
     "--fast-ram", type=common.BYTES, help="Fast memory (DTCM) for a second arena with the hottest buffers, as in 64k."
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["plain", "zephyr", "cmsis"]),
+    default="plain",
+    show_default=True,
+    help="Static libraries and C source: add a Zephyr module with CMakeLists.txt, or a CMSIS pack.",
+)
 @click.option("--debug-outputs", is_flag=True, help="Give out every value on the way too, for `edgeq compare`.")
 @click.option("--layers", is_flag=True, help="List every layer as well.")
 @common.output_options
@@ -76,6 +83,7 @@ def command(
     flash: int | None,
     ram: int | None,
     fast_ram: int | None,
+    layout: Literal["plain", "zephyr", "cmsis"],
     debug_outputs: bool,
     layers: bool,
     as_json: bool,
@@ -102,6 +110,7 @@ def command(
             flash=flash,
             ram=ram,
             fast_ram=fast_ram,
+            layout=layout,
             debug_outputs=debug_outputs,
             progress=progress,
             **common.settings(given),
