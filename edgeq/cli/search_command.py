@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 )
 @click.option("--policy", type=click.Path(), help="YAML: what is decided already; its other choices are kept.")
 @click.option("--observer", type=click.Choice(common.OBSERVERS), help="As for `edgeq compile`.")
+@click.option("--recipe", type=click.Choice(common.RECIPES), help="Of the final artifact, as for `edgeq compile`.")
+@click.option("--steps", metavar="A,B", help="The steps to try, instead of a recipe's.")
 @click.option("--preprocess", metavar="SPEC", help="For images, as for `edgeq compile`.")
 @click.option("--samples", type=click.IntRange(min=16), help="Judge on at most this many samples.")
 @click.option("--calib-samples", type=click.IntRange(min=1), help="Calibrate on at most this many.")
@@ -80,6 +82,8 @@ def command(
     edge_bits: int,
     policy: str | None,
     observer: str | None,
+    recipe: str | None,
+    steps: str | None,
     preprocess: str | None,
     samples: int | None,
     calib_samples: int | None,
@@ -127,6 +131,8 @@ def command(
             edge_bits=edge_bits,
             policy=policy,
             observer=observer,
+            recipe=recipe,
+            steps=steps,
             preprocess=preprocess,
             samples=samples,
             calib_samples=calib_samples,
@@ -142,7 +148,7 @@ def command(
     if as_json:
         common.print_json({"policy": output, "target": target, **as_dict(found)})
         return
-    show(found, output, compile_command(model, target, data, output))
+    show(found, output, compile_command(model, target, data, output, recipe, steps))
 
 
 def _widths(text: str | None) -> tuple[int, ...] | None:

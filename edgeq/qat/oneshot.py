@@ -233,7 +233,7 @@ class _Run:
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            losses.append(float(value))
+            losses.append(float(value.detach()))
             costs.append(self.cost({name: layer.variant for name, layer in self.layers.items()}))
         if not losses:
             raise UsageError("there are no batches to train on")

@@ -203,7 +203,7 @@ def quantize(
     watch, tried = _Stopwatch(dict(prepared.seconds)), list[StepReport]()
     if prepared.data.calibrated:
         with watch.stage("recipe"):
-            again = _again(prepared.data, chosen) if not others else None
+            again = again_with(prepared.data, chosen) if not others else None
             prepared, tried = refine(prepared, steps, chosen.threads, chosen.progress, again, chosen.weight_budget)
     plan, samples, promotion = prepared.plan, prepared.data, prepared.promotion
     ranges = plan.ranges
@@ -258,7 +258,7 @@ def _elements(topology: Topology) -> int:
     return sum(math.prod(shape_of(value)) for value in topology.graph.inputs)
 
 
-def _again(data: CalibrationData, options: QuantizeOptions) -> Callable[[FloatGraph], Prepared]:
+def again_with(data: CalibrationData, options: QuantizeOptions) -> Callable[[FloatGraph], Prepared]:
     """Calibrates and plans another graph of the same function."""
     return lambda graph: prepare(graph, data, options)
 

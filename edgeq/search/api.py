@@ -29,6 +29,8 @@ def search(
     edge_bits: int = 8,
     policy: str | Path | None = None,
     observer: str | None = None,
+    recipe: str | None = None,
+    steps: str | None = None,
     preprocess: str | None = None,
     samples: int | None = None,
     calib_samples: int | None = None,
@@ -54,6 +56,7 @@ def search(
             accuracy: as much of it as the other limits allow.
         widths: bits to choose from, 2 … 8. edge_bits: fewest of the first and last layer.
         policy: YAML: what is decided already. observer, preprocess: as for `quantize`.
+        recipe, steps: of the final artifact, as for `quantize`; a longer recipe may keep more of narrower weights.
         samples: judge on at most this many. calib_samples: calibrate on at most this many.
         store: what is known from earlier searches; None: the one in the cache.
         threads: samples judged at a time. solver: milp, or nsga2 with its number of evaluations and seed.
@@ -79,6 +82,8 @@ def search(
         calib_samples=calib_samples,
         preprocess=preprocess,
         observer=observer,
+        recipe=recipe,
+        steps=steps,
         progress=progress,
     )
     found = find_policy(
@@ -103,14 +108,23 @@ def search(
     if html is not None:
         from edgeq.search.page import page_text
 
-        command = compile_command(model, target, data, output or "policy.yaml")
+        command = compile_command(model, target, data, output or "policy.yaml", recipe, steps)
         write_text(html, page_text(found, base, Path(model).name, problem.name, command))
     return found
 
 
-def compile_command(model: str | Path, target: str, data: str | Path, policy: str | Path) -> str:
+def compile_command(
+    model: str | Path,
+    target: str,
+    data: str | Path,
+    policy: str | Path,
+    recipe: str | None = None,
+    steps: str | None = None,
+) -> str:
     """The command that makes the artifact of a policy."""
     import shlex
 
     parts = ["edgeq", "compile", str(model), "--target", target, "--calib", str(data), "--policy", str(policy)]
+    parts += ["--recipe", recipe] if recipe else []
+    parts += ["--steps", steps] if steps else []
     return shlex.join(parts)

@@ -43,14 +43,16 @@ class Measured:
 
 
 def final_graph(problem: Problem, forms: Assignment) -> IntegerGraph:
-    """The integer graph of a policy with the default recipe: weights fitted to the mixed network's own inputs."""
+    """The integer graph of a policy with the problem's recipe: weights fitted to the mixed network's own inputs."""
     from edgeq.quantize.integerize import build
+    from edgeq.quantize.pipeline import again_with
     from edgeq.quantize.plan import Plan
-    from edgeq.quantize.recipe import DEFAULT, RECIPES, refine
+    from edgeq.quantize.recipe import refine
 
-    plan = problem.prepared.plan
-    mixed = Plan(plan.topology, plan.ranges, problem.policy_of(forms), plan.promoted)
-    refined, _ = refine(replace(problem.prepared, plan=mixed), RECIPES[DEFAULT])
+    plan, policy = problem.prepared.plan, problem.policy_of(forms)
+    mixed = Plan(plan.topology, plan.ranges, policy, plan.promoted)
+    again = again_with(problem.prepared.data, replace(problem.options, policy=policy, progress=None))
+    refined, _ = refine(replace(problem.prepared, plan=mixed), problem.steps, prepare=again)
     return build(refined.plan).graph
 
 

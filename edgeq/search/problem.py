@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgeq.compiler import Compiled, KernelBuilder
     from edgeq.compiler.target import Target
     from edgeq.integer import IntegerGraph
-    from edgeq.quantize.pipeline import Prepared
+    from edgeq.quantize.pipeline import Prepared, QuantizeOptions
     from edgeq.quantize.policy import LayerPolicy
     from edgeq.search.rounding import Rounder
 
@@ -32,6 +32,7 @@ class Problem:
     Attributes:
         prepared: calibrated and planned. judge: of accuracy. source: file name, for people.
         targets: to be fast on, several where one name stands for them. name: what the user calls them.
+        options: of quantization; its recipe is what final artifacts get.
         digest: names model, data and settings, for what is stored about them.
     """
 
@@ -41,6 +42,14 @@ class Problem:
     name: str
     source: str
     digest: str
+    options: QuantizeOptions
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Of the recipe."""
+        from edgeq.quantize.recipe import steps_of
+
+        return steps_of(self.options.recipe, self.options.steps)
 
     @property
     def target(self) -> Target:
@@ -134,6 +143,8 @@ def load_problem(
     calib_samples: int | None = None,
     preprocess: str | None = None,
     observer: str | None = None,
+    recipe: str | None = None,
+    steps: str | None = None,
     progress: Progress | None = None,
 ) -> Problem:
     """Read, check and calibrate.
@@ -143,6 +154,7 @@ def load_problem(
         target: name or folder. evaluation: other data to judge on.
         metric: as for `edgeq eval`. policy: what is fixed already.
         samples: judge on at most this many. calib_samples: calibrate on at most this many.
+        recipe, steps: of final artifacts, as for `edgeq compile`; policies are proposed and judged with GPTQ alone.
 
     Raises:
         EdgeqError: as of quantize and eval.
@@ -164,13 +176,13 @@ def load_problem(
     wanted = tuple(load_variants(target))
     graph = frontend.load(model)
     calibration = api.calibration_data(graph, data, calib_samples, preprocess, 0)
-    options = QuantizeOptions.make(observer=observer, policy=policy, progress=progress)
+    options = QuantizeOptions.make(observer=observer, policy=policy, recipe=recipe, steps=steps, progress=progress)
     prepared = prepare(graph, calibration, options)
     topology = prepared.plan.topology
     classes = class_outputs(topology, final_outputs(topology))
     judge = make_judge(model, evaluation or data, metric, samples, preprocess, classes[0])
     name = Path(target).name if len(wanted) > 1 else wanted[0].name
-    return Problem(prepared, judge, wanted, name, Path(model).name, _digest(prepared, judge))
+    return Problem(prepared, judge, wanted, name, Path(model).name, _digest(prepared, judge), options)
 
 
 def _digest(prepared: Prepared, judge: Judge) -> str:

@@ -213,11 +213,12 @@ def _result(searcher: Searcher, uniform: Candidate) -> Found:
 
 
 def _finish(searcher: Searcher, fitting: list[Candidate], uniform: Candidate) -> tuple[Candidate, Candidate, Measured]:
-    """The cheapest candidate that keeps to the limits when made as `edgeq compile` makes it; uniform; both measured."""
+    """The best candidate that keeps to the limits when made as `edgeq compile` makes it; uniform; both measured."""
     problem = searcher.problem
     uniform, reference = searcher.finish(uniform)
     failed = []
-    for candidate in sorted(fitting, key=searcher.rank)[:TRIES]:
+    wanted = sorted(fitting, key=searcher.rank)[:TRIES]
+    for candidate in [*_reached(searcher, wanted[0]), *wanted]:
         best, graph = searcher.finish(candidate)
         if not searcher.is_good(best):
             failed.append(best)
@@ -228,6 +229,31 @@ def _finish(searcher: Searcher, fitting: list[Candidate], uniform: Candidate) ->
             return best, uniform, measured
         failed.append(replace(best, predicted={**best.predicted, "latency": measured.latency}))
     raise impossible(searcher, failed)
+
+
+def _reached(searcher: Searcher, best: Candidate) -> list[Candidate]:
+    """Cheaper policies that fail as they were judged, and keep to the accuracy once the whole recipe has its way.
+
+    Judgements round with GPTQ alone. A longer recipe gets more out of the same bits: from the most accurate of the
+    cheaper policies downwards its results are judged, until two in a row fail.
+    """
+    from edgeq.quantize.recipe import DEFAULT, RECIPES
+
+    if searcher.problem.steps == RECIPES[DEFAULT] or searcher.most_accurate:
+        return []
+    cheaper = [c for c in searcher.seen.values() if searcher.rank(c) < searcher.rank(best) and searcher.is_within(c)]
+    front = front_of(cheaper, lambda c: c.predicted[searcher.objective], lambda c: c.accuracy)
+    found: list[Candidate] = []
+    misses = 0
+    for candidate in reversed(front):
+        if searcher.is_good(searcher.finish(candidate)[0]):
+            found.insert(0, candidate)
+            misses = 0
+        else:
+            misses += 1
+            if misses == 2:
+                break
+    return found
 
 
 def _bisect(searcher: Searcher, good: float, bad: float) -> None:

@@ -159,7 +159,7 @@ class Searcher:
 
     def finish(self, candidate: Candidate) -> tuple[Candidate, IntegerGraph]:
         """The candidate with the accuracy of its final graph, and that graph."""
-        key = self.key(candidate.forms)
+        key = content_key([self.key(candidate.forms), *self.problem.steps])
         graph = stored_graph(key, lambda: final_graph(self.problem, candidate.forms))
         accuracy = self.store.get(FINAL_KIND, key)
         if accuracy is None:
