@@ -9,7 +9,7 @@ from edgeq.cli import common, units
 if TYPE_CHECKING:
     from rich.console import Console
 
-BAR = 16  # characters for all of the RAM, or for the fullest layer where the RAM isn't known
+BAR = 16  # characters of the fullest layer
 
 
 def show(console: Console, path: str, facts: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def show_layers(console: Console, found: dict[str, Any]) -> None:
     right = ("RAM", "weights", "code", "operations")
     listing = common.table("layer", "op", "RAM", "", "weights", "code", "operations", right=right)
     fullest = max((layer["ram"] for layer in found["layers"]), default=0)
-    whole = max(found["ram"] or fullest, fullest, 1)
+    whole = max(fullest, 1)
     for layer in found["layers"]:
         mark = " ◀" if layer["ram"] == fullest else ""
         listing.add_row(
