@@ -1,4 +1,7 @@
-"""Writes one sample of an .npz as the integers that a network takes: sample.py GRAPH.int.onnx DATA.npz NUMBER INPUT.bin"""
+"""Writes one sample of an .npz as the integers that a network takes.
+
+python sample.py GRAPH.int.onnx DATA.npz NUMBER INPUT.bin
+"""
 
 from __future__ import annotations
 
