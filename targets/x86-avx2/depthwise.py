@@ -5,7 +5,7 @@ from edgeq.compiler.kernels.depthwise_products import Interleaved
 
 _PMADDWD = "llvm.x86.avx2.pmadd.wd"
 _WORDS = {
-    dtype: Interleaved(dtype, 2, 8, _PMADDWD, accumulates=False, weights_first=False, registers=8)
+    dtype: Interleaved(dtype, 2, 8, _PMADDWD, accumulates=False, weights_first=False, registers=12)
     for dtype in ("u8", "s16")
 }
 

@@ -146,6 +146,11 @@ class Isa:
         """(a·m + 2^14) >> 15 of s16 lanes, m >= 0."""
         raise NotImplementedError
 
+    def round_shift16(self, a: Expr, count: int) -> Expr:
+        """(a + 2^(count − 1)) >> count of s16 lanes, 1 <= count <= 14; the sum may saturate."""
+        half = self.splat(1 << (count - 1), "int16", lanes_of(a))
+        return self.shift_right(self.add_saturating(a, half), count)
+
     def saturate8(self, value: Expr, unsigned: bool) -> Expr:
         """s16 lanes -> u8 or s8 lanes, saturated, order kept."""
         raise NotImplementedError

@@ -87,6 +87,10 @@ class X86(Isa):
         product = tir.intrin(signed, name, tir.reinterpret(signed, a), tir.reinterpret(signed, b))
         return tir.reinterpret(f"u{signed}", product)
 
+    def round_shift16(self, a: Expr, count: int) -> Expr:
+        # The rounding multiplication does both in one instruction.
+        return self.multiply_high16(a, self.splat(1 << (15 - count), "int16", lanes_of(a)))
+
     def add_zero_point(self, value: Expr, zero_point: int) -> Expr:
         # `single` clamped the accumulator, so its result lies near the output's range: no saturation needed.
         return value + self.splat(zero_point, "int32", self.lanes)

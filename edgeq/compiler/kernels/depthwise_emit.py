@@ -237,10 +237,15 @@ class _Tile:
 
     def write(self, columns: int, places: tuple[Expr, Expr, Expr | None]) -> None:
         """Computes and stores the tile whose first output is at (x, y, residual)."""
-        x, y, r = places
-        g = self.geometry
-        accs = self._unrolled(columns, x) if self.plan.unrolled else self._looped(columns, x)
-        outputs = []
+        if self.plan.unrolled:
+            self._unrolled(columns, places)
+        else:
+            self._store(self._looped(columns, places[0]), places)
+
+    def _store(self, accs: dict[tuple[int, int], list[Expr]], places: tuple[Expr, Expr, Expr | None]) -> None:
+        """Finishes and stores outputs (row, column) of the tile."""
+        _, y, r = places
+        g, outputs = self.geometry, []
         for (row, column), acc in accs.items():
             residual = None
             if r is not None and g.residual is not None:
@@ -249,12 +254,13 @@ class _Tile:
         channels = self.product.channels(self.chunks.width)
         self.epilogue.write_tile(outputs, self.position, self.buffers["y"], self.chunks.valid, channels)
 
-    def _unrolled(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
+    def _unrolled(self, columns: int, places: tuple[Expr, Expr, Expr | None]) -> None:
         """Every tap written out; a column of the input is loaded and arranged once for all its outputs."""
-        g, plan = self.geometry, self.plan
-        places = [(row, column) for column in range(columns) for row in range(self.rows)]
-        biases = {place: self.epilogue.bias(self.position, self.registers) for place in places}
-        accs = {place: self.product.start(biases[place], self.chunks.width) for place in places}
+        g, plan, x = self.geometry, self.plan, places[0]
+        outputs = [(row, column) for column in range(columns) for row in range(self.rows)]
+        biases = {place: self.epilogue.bias(self.position, self.registers) for place in outputs}
+        accs = {place: self.product.start(biases[place], self.chunks.width) for place in outputs}
+        done: dict[tuple[int, int], list[Expr]] = {}
         for column, users in plan.users(columns):
             for group in range(plan.groups(self.rows)):
                 rows = [row for row in range(self.rows) if plan.uses(row, group)]
@@ -271,7 +277,11 @@ class _Tile:
                         place = self._weight(plan.entries[Entry(row, group, kernel_column)])
                         key = (row, output)
                         accs[key] = self.product.accumulate(accs[key], operands, self.buffers["weights"], place)
-        return {place: self.product.finish(accs[place], biases[place]) for place in places}
+            for key in [(row, output) for output, k in users if k == g.kw - 1 for row in range(self.rows)]:
+                done[key] = self.product.finish(accs.pop(key), biases[key])
+            if done and (not self.epilogue.epilogue.lut or not accs):
+                self._store(done, places)
+                done = {}
 
     def _looped(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
         """Loops over groups of rows and kernel columns: for kernels too large to write out."""

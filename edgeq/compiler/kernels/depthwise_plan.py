@@ -95,6 +95,11 @@ class Geometry:
         return replace(self, channels=self.columns * self.channels, columns=1)
 
     @property
+    def overlap(self) -> int:
+        """Outputs of a row that one column of the input belongs to."""
+        return (self.kw - 1) * self.dilation_w // self.stride_w + 1
+
+    @property
     def task_rows(self) -> int:
         """Output rows of a task, the same on every target; tiles of 1, 2 or 4 rows divide it."""
         return 2 if self.rows <= FEW_ROWS else 4
@@ -172,7 +177,9 @@ class Plan:
             if rows > min(geometry.rows, geometry.task_rows) or (rows > 1 and geometry.stride_h % geometry.dilation_h):
                 continue
             for columns in range(1, geometry.columns + 1):
-                if rows * columns * registers > max(product.registers, registers):
+                # Without a table an output is stored as soon as the last of its columns was added.
+                kept = columns if spec.epilogue.lut else min(columns, geometry.overlap)
+                if rows * kept * registers > max(product.registers, registers):
                     break
                 plan = cls(geometry, product, chunks, rows, columns, True)
                 if plan._steps(columns) * registers <= UNROLLED_STEPS:

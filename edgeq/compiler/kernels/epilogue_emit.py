@@ -182,10 +182,7 @@ class EpilogueEmitter:
             scaled = isa.multiply_high16(
                 isa.saturate16(shifted, self.natural), tir.reinterpret(f"int16x{width}", words)
             )
-            # One saturating add for rounding and zero point: where it saturates, the clamp would too, because
-            # 32767 >> 6 and −32768 >> 6 lie outside every 8-bit range.
-            constant = (e.zero_point << e.post_shift) + ((1 << e.post_shift) >> 1)
-            value = isa.shift_right(self._add16(scaled, constant), e.post_shift)
+            value = self._post_shift(scaled)
         else:
             rescaled = [isa.single(r, self._section_loader(position + v * lanes)) for v, r in enumerate(registers)]
             if e.dtype == "s16" and e.zero_point:  # 16 bits leave no room to add it later
@@ -194,6 +191,15 @@ class EpilogueEmitter:
             if e.dtype != "s16":
                 value = self._add16(value, e.zero_point)
         return self._clamp(value, e.low, e.high)
+
+    def _post_shift(self, scaled: Expr) -> Expr:
+        """zero point + ((s16 lanes + half) >> q), where the clamp that follows makes any saturation the same."""
+        e, half = self.epilogue, (1 << self.epilogue.post_shift) >> 1
+        if e.zero_point == 0 and e.post_shift:
+            return self.isa.round_shift16(scaled, e.post_shift)
+        # One saturating add for rounding and zero point: where it saturates, the clamp would too, because
+        # 32767 >> 6 and −32768 >> 6 lie outside every 8-bit range.
+        return self.isa.shift_right(self._add16(scaled, (e.zero_point << e.post_shift) + half), e.post_shift)
 
     def _section_loader(self, position: Expr | int) -> Callable[[int, int], Expr]:
         """Sections of `single` follow the bias; a section has as many words a lane as are asked for."""
