@@ -19,6 +19,8 @@ IntArray = NDArray[Any]
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 SINGLE_SHIFT_MIN, SINGLE_SHIFT_MAX = 2, 62
 NARROW_SHIFT_MAX, NARROW_POST_MAX = 30, 6
+# From here on a post shift of the largest scale would leave less than four fraction bits; below, multipliers fit.
+NARROW_COARSE, NARROW_LIMIT = 2.0**-4, 1 - 2.0**-15
 
 
 def dtype_range(dtype: np.dtype[Any] | type[Any] | str) -> tuple[int, int]:
@@ -84,7 +86,7 @@ def requantize_narrow(
 
     Args:
         acc: int32; acc + 2^(shift−1) must fit int32 (the op's interval proof sees to it).
-        multiplier: in [2^14, 2^15), broadcastable to acc.
+        multiplier: in [1, 2^15), broadcastable to acc.
         shift: in [0, 30], broadcastable to acc.
         post_shift: in [0, 6], one for the whole tensor.
     """
@@ -137,29 +139,35 @@ def single_constants(scale: NDArray[np.float64] | float) -> tuple[IntArray, IntA
 def narrow_constants(scale: NDArray[np.float64] | float) -> tuple[IntArray, IntArray, int]:
     """Fixed-point form of positive scales for `requantize_narrow`: scale ≈ multiplier · 2^−(15 + shift + post_shift).
 
-    Up to six fraction bits are kept behind the first shift (fewer where the largest scale is above 2^−6).
+    Up to six fraction bits are kept behind the first shift. Where the largest scale is 2^−4 or more they would be too
+    few with a post shift that all share: then there is none, small scales are shifted until they are 2^−6, and the
+    multiplier (2^9 and more) rounds to the output itself.
 
     Args:
-        scale: real factor(s) from accumulator steps to output steps, below 1.
+        scale: real factor(s) from accumulator steps to output steps, at most 1 − 2^−15.
 
     Returns:
-        (multiplier int32 in [2^14, 2^15), shift int32 in [0, 30], post_shift in [0, 6]), the arrays shaped like scale.
+        (multiplier int32 in [1, 2^15), shift int32 in [0, 30], post_shift in [0, 6]), the arrays shaped like scale.
 
     Raises:
-        CompileError: a scale is not finite, not positive, or not below 1 (use the `single` form there).
+        CompileError: a scale is not finite, not positive, or too large (use the `single` form there).
     """
     ratio = _positive(scale)
-    fraction, exponent = np.frexp(ratio)
-    multiplier = np.rint(fraction * 2.0**15).astype(np.int64)
-    carry = multiplier == 2**15
-    multiplier = np.where(carry, 2**14, multiplier)
-    total = -(exponent.astype(np.int64) + carry)
-    if np.any(total < 0):
+    if ratio.max() > NARROW_LIMIT:
         raise CompileError(
             "a requantize scale is too large for the narrow form",
             why=f"{ratio.max()} is not below 1",
             hint="use the single form for this layer",
         )
+    fraction, exponent = np.frexp(ratio)
+    if ratio.max() >= NARROW_COARSE:
+        shift = np.clip(-NARROW_POST_MAX + 1 - exponent.astype(np.int64), 0, NARROW_SHIFT_MAX)
+        multiplier = np.maximum(np.rint(ratio * 2.0 ** (15 + shift)), 1).astype(np.int64)
+        return multiplier.astype(np.int32), shift.astype(np.int32), 0
+    multiplier = np.rint(fraction * 2.0**15).astype(np.int64)
+    carry = multiplier == 2**15
+    multiplier = np.where(carry, 2**14, multiplier)
+    total = -(exponent.astype(np.int64) + carry)
     post_shift = int(min(NARROW_POST_MAX, total.min()))
     shift = total - post_shift
     tiny = shift > NARROW_SHIFT_MAX

@@ -94,7 +94,7 @@ def _accumulators(rng: np.random.Generator, pixels: int, channels: int, bias: np
 def _constants(rng: np.random.Generator, e: Epilogue, channels: int) -> dict[str, np.ndarray]:
     constants = {"bias": rng.integers(-(2**30), 2**30, channels)}
     if e.form == "narrow":
-        constants |= {"multiplier": rng.integers(2**14, 2**15, channels), "shift": rng.integers(0, 31, channels)}
+        constants |= {"multiplier": rng.integers(1, 2**15, channels), "shift": rng.integers(0, 31, channels)}
     elif e.form == "single":
         constants |= {"multiplier": rng.integers(2**30, 2**31, channels), "shift": rng.integers(2, 63, channels)}
     if e.lut:

@@ -85,7 +85,7 @@ class Layer:
         spread = np.sqrt(taps) * 73 * (74 if self.x_dtype == "s8" else 19000)
         bits = 8 + (3 if self.dtype == "s16" else 0)  # what is left of the accumulator's spread
         if self.form == "narrow":
-            multiplier = rng.integers(2**14, 2**15, self.outputs)
+            multiplier = rng.integers(2**9, 2**15, self.outputs)
             base = int(np.log2(spread)) - bits - self.post_shift + 2
             shift = np.clip(base + rng.integers(0, 2, self.outputs), 0, 30)
         else:

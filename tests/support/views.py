@@ -91,7 +91,7 @@ def constants_for(
         }
     elif epilogue.form == "narrow":
         constants = {
-            "multiplier": rng.integers(2**14, 2**15, distinct)[pick].astype(np.int32),
+            "multiplier": rng.integers(2**9, 2**15, distinct)[pick].astype(np.int32),
             "shift": rng.integers(0, min(31, bits), distinct)[pick].astype(np.int32),
         }
     if epilogue.lut:

@@ -143,12 +143,12 @@ def wrapped(values: IntArray) -> IntArray:
 
 
 def check_constants(epilogue: Epilogue, m: IntArray, s: IntArray, where: str | None) -> None:
-    m_bits, s_low, s_high = (15, 0, 30) if epilogue.form == "narrow" else (31, 2, 62)
-    if m.min() < 2 ** (m_bits - 1) or m.max() >= 2**m_bits or s.min() < s_low or s.max() > s_high:
+    m_low, m_bits, s_low, s_high = (1, 15, 0, 30) if epilogue.form == "narrow" else (2**30, 31, 2, 62)
+    if m.min() < m_low or m.max() >= 2**m_bits or s.min() < s_low or s.max() > s_high:
         raise CompileError(
             f"requantize constants are outside the {epilogue.form} form",
             where=where,
-            why=f"multipliers {m.min()} … {m.max()} (allowed 2^{m_bits - 1} … 2^{m_bits} − 1), "
+            why=f"multipliers {m.min()} … {m.max()} (allowed {m_low} … 2^{m_bits} − 1), "
             f"shifts {s.min()} … {s.max()} (allowed {s_low} … {s_high})",
         )
 

@@ -33,7 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def infer(call: Call) -> list[TensorType]:
     """Shape of acc, dtype `to` (s8 or u8)."""
-    check_constants(call, (2**14, 2**15 - 1), (0, NARROW_SHIFT_MAX))
+    check_constants(call, (1, 2**15 - 1), (0, NARROW_SHIFT_MAX))
     check_range(call, "post_shift", 0, NARROW_POST_MAX)
     return [TensorType(check_clamp(call, BYTE), call.type(0).shape)]
 

@@ -8,16 +8,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.integer.arithmetic import narrow_constants, single_constants
+from edgeq.integer.arithmetic import NARROW_LIMIT, narrow_constants, single_constants
 from edgeq.integer.graph import Quant
 from edgeq.quantize.integerize.emitter import Emitter
 from edgeq.quantize.plan import S16
 from edgeq.quantize.topology import Layer
 
 #: Accumulators beyond this leave no room for the rounding term of the narrow form's first shift.
-NARROW_LIMIT = 2**30
-#: Ratios from here on leave the narrow form less than four fraction bits for its second rounding.
-NARROW_RATIO = 2.0**-4
+LARGEST_SUM = 2**30
 
 
 def requantize(
@@ -56,5 +54,5 @@ def requantize(
 def choose_form(emitter: Emitter, layer: Layer, ratio: NDArray[np.float64], out: Quant, bound: int) -> str:
     """`narrow` for 8-bit outputs unless the policy or the numbers speak against it; `single` for the rest."""
     asked = emitter.policy(layer).requantize
-    fits = out.dtype != S16 and float(ratio.max()) < NARROW_RATIO and bound <= NARROW_LIMIT
+    fits = out.dtype != S16 and float(ratio.max()) <= NARROW_LIMIT and bound <= LARGEST_SUM
     return "narrow" if fits and asked != "single" else "single"
