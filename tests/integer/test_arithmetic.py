@@ -81,16 +81,16 @@ def test_narrow_is_within_one_step_of_single(acc: int, scale: float) -> None:
     assert abs(int(narrow[0]) - int(single[0])) <= 1
 
 
-@given(st.integers(0, 2**32), st.floats(2.0**-4, 0.99), st.floats(2.0**-12, 1.0))
-def test_narrow_without_a_post_shift_rounds_like_single(seed: int, largest: float, part: float) -> None:
+def test_narrow_without_a_post_shift_rounds_like_single() -> None:
     """Next to no bias, and few steps beside it: what a second rounding of few bits would cost."""
-    scales = np.array([[largest], [largest * part]])
-    acc = np.rint(np.random.default_rng(seed).normal(0, 60, (2, 4000)) / scales).astype(np.int32)
+    rng = np.random.default_rng(0)
+    scales = np.append(rng.uniform(2.0**-4, 1, 64), 2.0 ** rng.uniform(-12, 0, 192))[:, None] * A.NARROW_LIMIT
+    acc = np.rint(rng.normal(0, 60, (256, 4000)) / scales).astype(np.int32)
     narrow = A.requantize_narrow(acc, *A.narrow_constants(scales), 0, -128, 127, np.int8).astype(int)
     single = A.requantize_single(acc, *A.single_constants(scales), 0, -128, 127, np.int8)
     assert np.abs(narrow - single).max() <= 1
-    assert np.abs((narrow - single).mean(1)).max() < 0.02
-    assert (narrow != single).mean() < 0.08
+    assert abs((narrow - single).mean()) < 0.005
+    assert (narrow != single).mean() < 0.03
 
 
 @given(st.floats(2.0**-10, 100), st.floats(-100, 100), st.sampled_from([255, 32768]), st.sampled_from([255, 32768]))
