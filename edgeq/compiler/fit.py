@@ -197,8 +197,7 @@ def _layers(
 
 def memory_by_step(program: Program, plan: Plan) -> list[int]:
     """Bytes of the arena that hold something while each step runs; a second arena's don't count."""
-    lives = [life for life in plan.lifetimes if life.index not in plan.fast]
-    return [sum(life.size for life in lives if life.first <= k <= life.last) for k in range(len(program.steps))]
+    return plan.alive(len(program.steps))
 
 
 def _too_little_ram(found: Fit, image: Sequence[int], *, given: bool) -> list[Shortfall]:

@@ -36,8 +36,6 @@ def movable(program: Program) -> set[int]:
 
 def choose_hot(program: Program, lives: list[Lifetime], room: int) -> dict[int, int]:
     """Buffers for the fast memory and their offsets there, hottest first as long as they fit `room` bytes."""
-    from edgeq.compiler.plan import lowest_offset
-
     touched, free = accesses(program), movable(program)
     order = sorted(
         (life for life in lives if life.index in free and life.size),
@@ -50,3 +48,14 @@ def choose_hot(program: Program, lives: list[Lifetime], room: int) -> dict[int, 
             placed.append((offset, life))
             placed.sort(key=lambda entry: entry[0])
     return {life.index: offset for offset, life in placed}
+
+
+def lowest_offset(buffer: Lifetime, placed: list[tuple[int, Lifetime]]) -> int:
+    """The lowest offset at which no living neighbour lies; `placed` is sorted by offset."""
+    offset = 0
+    for start, other in placed:
+        if other.overlaps(buffer):
+            if offset + buffer.size <= start:
+                break
+            offset = max(offset, start + other.size)
+    return offset

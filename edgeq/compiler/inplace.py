@@ -41,6 +41,8 @@ def _match(program: Program, number: int, step: Step) -> tuple[int, int, int] | 
     if not fits or delta % program.alignment or delta < 0 or out.buffer == other.buffer:
         return None
     sizes = [program.buffers[index].size for index in (out.buffer, other.buffer)]
+    if out.buffer in program.touches or other.buffer in program.touches:
+        return None  # their rows come and go on their own
     if delta + sizes[0] > sizes[1] or program.buffers[other.buffer].role != "value":
         return None
     if any(bound.buffer == other.buffer for bound in step.arguments if bound is not other and bound.region == "arena"):

@@ -1,28 +1,42 @@
 """Where every buffer lies in the arena: offsets over lifetimes.
 
-Interval packing is NP-hard; several greedy orders are cheap, so all are tried and the smallest arena wins. The lower
-bound (the fullest moment) is reported beside it.
+Interval packing is NP-hard; several greedy orders are cheap, so all are tried, and the best is bettered by placing what
+lies on top earlier, until the arena is as small as the fullest moment (the lower bound) or MOVES are done. A buffer may
+consist of parts that are alive at different times (rows that are written or read one after the other): others may lie
+where a part isn't alive yet, or not any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgeq.compiler.hot import choose_hot
-from edgeq.compiler.program import Program
+from edgeq.compiler.program import Buffer, Program
+from edgeq.compiler.spans import spans
 
 FOREVER = 1 << 30
+MOVES = 40
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Steps (inclusive) during which a buffer holds something that matters, and the bytes it takes."""
+    """Steps (inclusive) during which a buffer, or a part of it, holds something that matters.
+
+    Attributes:
+        index: of the buffer.
+        size: bytes; start: where the part begins in its buffer.
+    """
 
     index: int
     first: int
     last: int
     size: int
+    start: int = 0
 
     def overlaps(self, other: Lifetime) -> bool:
         """Whether both are alive at some step."""
@@ -34,6 +48,7 @@ class Plan:
     """Offsets of all buffers (bytes, by buffer index), the arena's size, and what can't be beaten.
 
     Attributes:
+        lifetimes: of all buffers, part by part.
         fast: buffers that lie in the second arena, in fast memory; their offsets count from its start.
         fast_size: bytes of that arena.
     """
@@ -45,9 +60,14 @@ class Plan:
     fast: frozenset[int] = frozenset()
     fast_size: int = 0
 
+    def alive(self, steps: int) -> list[int]:
+        """Bytes of the arena that are alive during each of the first `steps` steps; a second arena's don't count."""
+        lives = [life for life in self.lifetimes if life.index not in self.fast]
+        return _alive(lives, steps)[1 : steps + 1]
+
 
 def lifetimes(program: Program) -> list[Lifetime]:
-    """When each buffer is alive. Inputs live from before the first step, outputs until after the last."""
+    """When each buffer is alive, part by part. Inputs live from before the first step, outputs until after the last."""
     first = [FOREVER] * len(program.buffers)
     last = [-1] * len(program.buffers)
     for number, step in enumerate(program.steps):
@@ -60,56 +80,144 @@ def lifetimes(program: Program) -> list[Lifetime]:
         end = FOREVER if buffer.role == "output" else last[index]
         if begin == FOREVER:
             begin = end = 0  # never touched: an unread input keeps its place, anything else costs a cache line
-        result.append(Lifetime(index, begin, max(begin, end), buffer.footprint(program.alignment)))
+        whole = Lifetime(index, begin, max(begin, end), buffer.footprint(program.alignment))
+        result += _parts(whole, buffer, program) if program.touches.get(index) else [whole]
     return result
+
+
+def _parts(whole: Lifetime, buffer: Buffer, program: Program) -> list[Lifetime]:
+    """A buffer's parts; what lies behind its data lives as long as its last part."""
+    found = spans(buffer.size, program.touches[whole.index])
+    parts = []
+    for number, span in enumerate(found):
+        stop = whole.size if number == len(found) - 1 else found[number + 1].start
+        begin = whole.first if buffer.role == "input" else span.first
+        end = whole.last if buffer.role == "output" else span.last
+        parts.append(Lifetime(whole.index, begin, max(begin, end), stop - span.start, span.start))
+    return parts
 
 
 def plan_memory(program: Program) -> Plan:
     """Places all buffers; deterministic. Where the program has `fast_room`, hot buffers go there."""
-    lives = lifetimes(program)
+    grouped = [list(parts) for _, parts in itertools.groupby(lifetimes(program), key=lambda life: life.index)]
+    wholes = [_whole(parts) for parts in grouped]
     room = program.fast_room - program.end_slack
-    hot = choose_hot(program, lives, room) if room > 0 else {}
-    rest = [life for life in lives if life.index not in hot]
-    orders: list[Callable[[Lifetime], tuple[int, ...]]] = [
+    hot = choose_hot(program, wholes, room) if room > 0 else {}
+    fast_size = max((offset + wholes[index].size for index, offset in hot.items()), default=0)
+    lives = [life for parts in grouped for life in ([_whole(parts)] if parts[0].index in hot else parts)]
+    steps = len(program.steps)
+    blocks = [_Block.of(parts, steps) for parts in grouped if parts[0].index not in hot]
+    orders: list[Callable[[_Block], tuple[int, ...]]] = [
         lambda b: (-b.size, b.first, b.index),
-        lambda b: (-b.size * (min(b.last, len(program.steps)) - b.first + 1), b.index),
+        lambda b: (-b.area, b.index),
         lambda b: (b.first, -b.size, b.index),
-        lambda b: (-(min(b.last, len(program.steps)) - b.first), -b.size, b.index),
+        lambda b: (-(b.last - b.first), -b.size, b.index),
     ]
-    placings = (_first_fit(sorted(rest, key=order), program.alignment) for order in orders)
-    offsets, size = min(placings, key=lambda placed: placed[1])
-    offsets = {**offsets, **hot}
-    fast_size = max((offset + lives[index].size for index, offset in hot.items()), default=0)
-    bound = _fullest(rest, len(program.steps))
-    return Plan([offsets[i] for i in range(len(lives))], size, bound, lives, frozenset(hot), fast_size)
+    sequences = [sorted(blocks, key=order) for order in orders]
+    placings = [(_first_fit(sequence, program.alignment), sequence) for sequence in sequences]
+    best, sequence = min(placings, key=lambda entry: entry[0][1])
+    bound = max(_alive([life for life in lives if life.index not in hot], steps), default=0)
+    placed, size = _bettered(best, sequence, program.alignment, bound)
+    offsets = {**placed, **hot}
+    return Plan([offsets[i] for i in range(len(grouped))], size, bound, lives, frozenset(hot), fast_size)
 
 
-def _first_fit(order: list[Lifetime], alignment: int) -> tuple[dict[int, int], int]:
-    """Each buffer at the lowest offset that no living neighbour covers."""
-    placed: list[tuple[int, Lifetime]] = []
+def _whole(parts: Sequence[Lifetime]) -> Lifetime:
+    """A buffer as if all of it lived from its first to its last use."""
+    first, last = min(part.first for part in parts), max(part.last for part in parts)
+    return Lifetime(parts[0].index, first, last, sum(part.size for part in parts))
+
+
+Placing = tuple[dict[int, int], int]  # offset of each buffer, size of the arena
+
+
+def _bettered(best: Placing, sequence: list[_Block], alignment: int, bound: int) -> Placing:
+    """Moves a buffer that lies on top in front of one that it meets, as long as the arena doesn't grow for it."""
+    rng = random.Random(0)
+    for move in range(MOVES):
+        offsets, size = best
+        if size <= bound:
+            break
+        tops = [place for place, block in enumerate(sequence) if offsets[block.index] + block.end > size - alignment]
+        place = rng.choice(tops)
+        block = sequence[place]
+        meets = [k for k in range(place) if sequence[k].meets(block)]
+        if not meets:
+            continue
+        to = meets[0] if move % 2 else rng.choice(meets)
+        tried = [*sequence[:to], block, *sequence[to:place], *sequence[place + 1 :]]
+        placed = _first_fit(tried, alignment)
+        if placed[1] <= size:
+            best, sequence = placed, tried
+    return best
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A buffer to be placed: its parts, and what orders go by."""
+
+    index: int
+    parts: list[Lifetime]
+    size: int
+    first: int
+    last: int
+    area: int
+
+    @property
+    def end(self) -> int:
+        """Bytes from its start to the end of its last part."""
+        return self.parts[-1].start + self.parts[-1].size
+
+    def meets(self, other: _Block) -> bool:
+        """Whether parts of both are alive at the same time."""
+        return any(mine.overlaps(theirs) for mine in self.parts for theirs in other.parts)
+
+    @classmethod
+    def of(cls, parts: list[Lifetime], steps: int) -> _Block:
+        """`area` is bytes × steps."""
+        first, last = min(p.first for p in parts), min(max(p.last for p in parts), steps)
+        area = sum(p.size * (min(p.last, steps) - p.first + 1) for p in parts)
+        return cls(parts[0].index, parts, sum(p.size for p in parts), first, last, area)
+
+
+def _first_fit(order: Sequence[_Block], alignment: int) -> Placing:
+    """Each buffer at the lowest offset where none of its parts meets a part that is alive at the same time."""
+    count = sum(len(block.parts) for block in order)
+    start, end, first, last = (np.zeros(count, np.int64) for _ in range(4))
     offsets: dict[int, int] = {}
-    for buffer in order:
-        offset = lowest_offset(buffer, placed)
-        offsets[buffer.index] = offset
-        placed.append((offset, buffer))
-        placed.sort(key=lambda entry: entry[0])
-    size = max((start + b.size for start, b in placed), default=0)
+    done = 0
+    for block in order:
+        low, high = [], []
+        for part in block.parts:
+            meets = (first[:done] <= part.last) & (last[:done] >= part.first)
+            low.append(start[:done][meets] - part.start - part.size)
+            high.append(end[:done][meets] - part.start)
+        offset = _lowest(np.concatenate(low), np.concatenate(high), alignment)
+        offsets[block.index] = offset
+        for part in block.parts:
+            if part.size:
+                start[done], end[done] = offset + part.start, offset + part.start + part.size
+                first[done], last[done] = part.first, part.last
+                done += 1
+    size = int(end.max(initial=0))
     return offsets, -(-size // alignment) * alignment
 
 
-def lowest_offset(buffer: Lifetime, placed: list[tuple[int, Lifetime]]) -> int:
-    """The lowest offset at which no living neighbour lies; `placed` is sorted by offset."""
-    offset = 0
-    for start, other in placed:
-        if other.overlaps(buffer):
-            if offset + buffer.size <= start:
-                break
-            offset = max(offset, start + other.size)
-    return offset
+def _lowest(low: np.ndarray, high: np.ndarray, alignment: int) -> int:
+    """The lowest aligned offset that lies inside no open interval (low, high)."""
+    keep = high > 0
+    order = np.argsort(low[keep], kind="stable")
+    low, high = low[keep][order], high[keep][order]
+    reached = np.maximum.accumulate(-(-high // alignment) * alignment)
+    reached = np.concatenate([np.zeros(1, np.int64), reached])
+    free = np.flatnonzero(reached[:-1] <= low)
+    return int(reached[free[0]] if free.size else reached[-1])
 
 
-def _fullest(lives: list[Lifetime], steps: int) -> int:
-    """Bytes alive at the fullest step: no plan can be smaller."""
-    return max(
-        (sum(b.size for b in lives if b.first <= moment <= b.last) for moment in range(-1, steps + 1)), default=0
-    )
+def _alive(lives: Sequence[Lifetime], steps: int) -> list[int]:
+    """Bytes that are alive before the first step, during each step and after the last one."""
+    change = np.zeros(steps + 3, np.int64)
+    for life in lives:
+        change[life.first + 1] += life.size
+        change[min(life.last, steps) + 2] -= life.size
+    return [int(size) for size in np.cumsum(change)[: steps + 2]]

@@ -219,11 +219,20 @@ class Tensor:
     graph_dtype: str
 
 
+@dataclass(frozen=True)
+class Touch:
+    """A step reads or writes a view."""
+
+    step: int
+    view: View
+
+
 @dataclass
 class Program:
     """Everything between an integer graph and an artifact.
 
     Attributes:
+        touches: of buffers whose rows come and go one after the other, what is touched when.
         alignment: bytes that buffers and constants start on a multiple of.
         decisions: which kernel was taken for a layer, and which could have been.
         fast_room: bytes of a second, fast memory that buffers may lie in.
@@ -238,6 +247,7 @@ class Program:
     alignment: int = ALIGNMENT
     decisions: list[Decision] = field(default_factory=list)
     fast_room: int = 0
+    touches: dict[int, list[Touch]] = field(default_factory=dict)
 
     @property
     def end_slack(self) -> int:

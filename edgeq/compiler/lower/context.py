@@ -15,7 +15,7 @@ from edgeq.compiler.kernels.conv_weights import Storage
 from edgeq.compiler.kernels.copy import CopySpec, FillSpec
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import Pads, Placement
-from edgeq.compiler.program import Bound, Buffer, Program, Step, View, row_major, strides_in_order
+from edgeq.compiler.program import Bound, Buffer, Program, Step, Touch, View, row_major, strides_in_order
 from edgeq.compiler.schedule import Schedule
 from edgeq.compiler.target import ACTIVATION_BIAS, Target
 from edgeq.errors import CompileError
@@ -80,6 +80,7 @@ class Lowering:
     group_ops: tuple[str, ...] = ()
     _halo_filled: set[ir.Value] = field(default_factory=set)
     _constant_ids: dict[bytes, int] = field(default_factory=dict)
+    _borders: dict[ir.Value, tuple[View, Pads, int]] = field(default_factory=dict)
     _copies: dict[tuple[ir.Value, str], View] = field(default_factory=dict)
 
     # --- how values are stored -------------------------------------------------------------------------------------
@@ -160,6 +161,8 @@ class Lowering:
             view = self._allocate_halo(value)
         else:
             view = self._allocate_plain(value, like, order)
+        if value in self.placement.joined:
+            self.program.touches[view.buffer] = []
         self.views[value] = view
         return view
 
@@ -201,7 +204,11 @@ class Lowering:
         dtype, bias = self.stored(value)
         shape = (n, c, h + top + bottom, w + left + right)
         whole = self._allocate_padded(value.name or "value", shape, dtype, bias, min(left, right))
-        self.fill_border(whole, (top, left, bottom, right), self.placement.border[value] + bias)
+        border = (whole, (top, left, bottom, right), self.placement.border[value] + bias)
+        if value in self.placement.joined:
+            self._borders[value] = border  # so that rows take no memory before they are made
+        else:
+            self.fill_border(*border)
         return whole.narrow(2, top, h).narrow(3, left, w)
 
     def _allocate_padded(self, name: str, shape: tuple[int, ...], dtype: DType, bias: int, shared: int) -> View:
@@ -216,6 +223,11 @@ class Lowering:
         pitch = (w - shared) * c
         strides = (h * pitch + shared * c, 1, pitch, c)
         return View(self.buffer(name, n * strides[0] * DTYPE_BYTES[dtype]), dtype, shape, strides, bias=bias)
+
+    def settle_border(self, value: ir.Value) -> None:
+        """Fills the border of an image whose rows were made apart."""
+        if value in self._borders:
+            self.fill_border(*self._borders.pop(value))
 
     def fill_border(self, whole: View, pads: Pads, stored_value: int) -> None:
         """A step that writes the border of an image."""
@@ -325,6 +337,8 @@ class Lowering:
                 view = views[operand.name]
                 arguments.append(Bound(view.region, view.buffer, view.byte_offset()))
                 if view.region == "arena":
+                    if view.buffer in self.program.touches:
+                        self.program.touches[view.buffer].append(Touch(len(self.program.steps), view))
                     (writes if operand.role == "output" else reads).append(view.buffer)
         self.program.steps.append(
             Step(self.group_name, ops or self.group_ops, spec, arguments, macs, reads, writes, grain)

@@ -75,6 +75,8 @@ def _import(ctx: Lowering, graph: IntegerGraph, value: ir.Value) -> None:
     ctx.group_name, ctx.group_ops = value.name or "input", ("Input",)
     if value in ctx.placement.raw or (ctx.readable(value, view) and not any(ctx.placement.halo.get(value, ()))):
         ctx.views[value] = view
+        if value in ctx.placement.raw:
+            ctx.program.touches[view.buffer] = []
     else:
         ctx.copy(view, ctx.output(value))
 

@@ -31,6 +31,7 @@ class Placement:
         host: (value that owns the memory, axis, start) of values that are slices of a concatenation.
         rows: (image, first row) of values that are rows of an image.
         raw: graph inputs that are read by rows only, so that each reader fetches its own rows.
+        joined: images that are put together from rows, which nobody reads before.
     """
 
     halo: dict[ir.Value, Pads] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Placement:
     host: dict[ir.Value, tuple[ir.Value, int, int]] = field(default_factory=dict)
     rows: dict[ir.Value, tuple[ir.Value, int]] = field(default_factory=dict)
     raw: set[ir.Value] = field(default_factory=set)
+    joined: set[ir.Value] = field(default_factory=set)
 
     def owner(self, value: ir.Value, pads: Pads) -> ir.Value | None:
         """The value in whose memory this one lies, border included; None where its border would be its neighbour."""
@@ -122,6 +124,9 @@ def _host(group: Group, made_by: dict[ir.Value, Group], placement: Placement) ->
         if _hostable(value, made_by) and value not in placement.host and not value.is_graph_output():
             placement.host[value] = (output, axis, start)
         start += length
+    readers = [len(value.consumers()) for value in group.main.inputs if value is not None]
+    if axis == HEIGHT and len(output.shape or ()) == 4 and output not in placement.host and set(readers) == {1}:
+        placement.joined.add(output)
 
 
 def is_kernel_made(value: ir.Value, made_by: dict[ir.Value, Group]) -> bool:

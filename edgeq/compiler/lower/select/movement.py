@@ -101,6 +101,7 @@ def lower_concat(ctx: Lowering, group: Group) -> None:
         if ctx.placement.host.get(value) != (group.output, axis, start):
             ctx.copy(ctx.view(value, node), out.narrow(axis, start, length))
         start += length
+    ctx.settle_border(group.output)
 
 
 def lower_pad(ctx: Lowering, group: Group) -> None:
