@@ -25,8 +25,8 @@ def test_rows_of_a_planar_image() -> None:
 def test_wide_elements_and_gaps() -> None:
     """Bytes that nobody touches go with what is before them; short spans too."""
     assert spans(800, [Touch(1, View(0, "s32", (50,), (1,), 100))]) == [Span(0, 1, 1)]
-    short = [Touch(1, view(0, 0, 300)), Touch(9, view(0, 300, SHORTEST - 1)), Touch(4, view(0, 400, 400))]
-    assert spans(800, short) == [Span(0, 1, 9), Span(400, 4, 4)]
+    short = [Touch(1, view(0, 0, 300)), Touch(9, view(0, 300, SHORTEST - 1)), Touch(4, view(0, 363, 437))]
+    assert spans(800, short) == [Span(0, 1, 9), Span(363, 4, 4)]
     assert spans(10, []) == [Span(0, 0, 0)]
 
 
