@@ -202,13 +202,16 @@ def _build_entry(source: str, target: Target) -> Path:
 
 
 def memory_map(program: Program, plan: Plan) -> list[list[Any]]:
-    """Where every buffer lies and when: [name, role, offset, size, first step, last step]; −1: before the first."""
+    """Where every buffer, or part of one, lies and when.
+
+    [name, role, offset, size, first step, last step]; −1: before the first step.
+    """
     last = len(program.steps)
     return [
         [
             program.buffers[life.index].name,
             program.buffers[life.index].role,
-            plan.offsets[life.index],
+            plan.offsets[life.index] + life.start,
             life.size,
             life.first,
             min(life.last, last),
