@@ -138,20 +138,7 @@ uint64_t edgeq_tensor_difference(const uint8_t *arena, const edgeq_tensor_record
 
 /* ---- floats ---- */
 
-/* The numbers of one tensor. Values of 8 and 16 bits are clipped before they are rounded, which is the same because the
- * bounds are integers, and then rounded by adding 1.5 * 2^23: the sum's low mantissa bits are the integer, halves to
- * even. That needs no rounding instruction, which baseline x86-64 lacks. */
-typedef struct scaling {
-  float inverse;   /* (float)(1 / scale) */
-  float scale;     /* (float)scale */
-  float low, high; /* clip bounds less the zero point */
-  int32_t zero;    /* zero point as stored, bias included */
-} scaling;
-
-#define ROUND_MAGIC 12582912.0f
-#define ROUND_BITS 0x4b400000
-
-static scaling scaling_of(const edgeq_tensor_record *tensor) {
+static edgeq_scaling scaling_of(const edgeq_tensor_record *tensor) {
   int32_t low = 0, high = 0;
   switch (tensor->dtype) {
   case EDGEQ_INT8:
@@ -170,7 +157,7 @@ static scaling scaling_of(const edgeq_tensor_record *tensor) {
   }
   const int32_t zero = tensor->zero_point;
   const int is_narrow = tensor->dtype != EDGEQ_INT32 && tensor->dtype != EDGEQ_INT64;
-  return (scaling){
+  return (edgeq_scaling){
       .inverse = (float)(1.0 / tensor->scale),
       .scale = (float)tensor->scale,
       .low = is_narrow ? (float)(low - zero) : 0,
@@ -179,20 +166,20 @@ static scaling scaling_of(const edgeq_tensor_record *tensor) {
   };
 }
 
-static inline int32_t quantize_one(float value, const scaling s) {
+static inline int32_t quantize_one(float value, const edgeq_scaling s) {
   float steps = value * s.inverse;
   steps = steps > s.low ? steps : s.low; /* NaN goes here */
   steps = steps < s.high ? steps : s.high;
-  steps += ROUND_MAGIC;
+  steps += EDGEQ_ROUND_MAGIC;
   int32_t bits;
   memcpy(&bits, &steps, sizeof bits);
-  return bits - ROUND_BITS + s.zero;
+  return bits - EDGEQ_ROUND_BITS + s.zero;
 }
 
 /* One row of each stored type. A biased int8 is a uint8 whose zero point is 128 higher. */
 #define DEFINE_ROWS(type, name)                                                                                        \
   static void quantize_row_##name(void *restrict arena, int64_t stride, const float *restrict from, int64_t length,    \
-                                  const scaling s) {                                                                   \
+                                  const edgeq_scaling s) {                                                             \
     type *to = arena;                                                                                                  \
     if (stride == 1) {                                                                                                 \
       for (int64_t i = 0; i < length; i++) {                                                                           \
@@ -205,7 +192,7 @@ static inline int32_t quantize_one(float value, const scaling s) {
     }                                                                                                                  \
   }                                                                                                                    \
   static void dequantize_row_##name(float *restrict to, const void *restrict arena, int64_t stride, int64_t length,    \
-                                    const scaling s) {                                                                 \
+                                    const edgeq_scaling s) {                                                           \
     const type *from = arena;                                                                                          \
     if (stride == 1) {                                                                                                 \
       for (int64_t i = 0; i < length; i++) {                                                                           \
@@ -224,7 +211,7 @@ DEFINE_ROWS(int16_t, s16)
 
 /* 32 and 64 bits: rare, so exact before fast. The largest int64 has no double; its neighbour below 2^63 takes its
  * place. */
-static void quantize_row_wide(void *arena, int64_t stride, const float *from, int64_t length, const scaling s,
+static void quantize_row_wide(void *arena, int64_t stride, const float *from, int64_t length, const edgeq_scaling s,
                               uint32_t dtype) {
   const double low = dtype == EDGEQ_INT32 ? -2147483648.0 : -9223372036854775808.0;
   const double high = dtype == EDGEQ_INT32 ? 2147483647.0 : 9223372036854774784.0;
@@ -240,7 +227,7 @@ static void quantize_row_wide(void *arena, int64_t stride, const float *from, in
   }
 }
 
-static void dequantize_row_wide(float *to, const void *arena, int64_t stride, int64_t length, const scaling s,
+static void dequantize_row_wide(float *to, const void *arena, int64_t stride, int64_t length, const edgeq_scaling s,
                                 uint32_t dtype) {
   for (int64_t i = 0; i < length; i++) {
     const int64_t value =
@@ -250,17 +237,32 @@ static void dequantize_row_wide(float *to, const void *arena, int64_t stride, in
   }
 }
 
-void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values) {
+/* How much of a row of bytes the processor's own instructions convert. */
+static int64_t quantize_fast(uint8_t *to, int64_t stride, const float *from, int64_t length, const edgeq_scaling *s,
+                             int is_signed, uint64_t features) {
+#if defined(__x86_64__)
+  if (stride == 1 && (features & EDGEQ_X86_AVX2) != 0) {
+    return edgeq_quantize_bytes_avx2(to, from, length, s, is_signed);
+  }
+#else
+  (void)to, (void)stride, (void)from, (void)length, (void)s, (void)is_signed, (void)features;
+#endif
+  return 0;
+}
+
+void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values, uint64_t features) {
   const rows r = rows_of(tensor);
-  const scaling s = scaling_of(tensor);
+  const edgeq_scaling s = scaling_of(tensor);
   const uint32_t itemsize = edgeq_dtype_size(tensor->dtype);
   int64_t place[EDGEQ_MAX_RANK] = {0}, offset = 0;
   do {
     uint8_t *to = arena + tensor->offset + offset * itemsize;
     if (tensor->dtype == EDGEQ_UINT8 || tensor->storage_bias == BIAS) {
-      quantize_row_u8(to, r.stride, values, r.length, s);
+      const int64_t done = quantize_fast(to, r.stride, values, r.length, &s, 0, features);
+      quantize_row_u8(to + done, r.stride, values + done, r.length - done, s);
     } else if (tensor->dtype == EDGEQ_INT8) {
-      quantize_row_s8(to, r.stride, values, r.length, s);
+      const int64_t done = quantize_fast(to, r.stride, values, r.length, &s, 1, features);
+      quantize_row_s8(to + done, r.stride, values + done, r.length - done, s);
     } else if (tensor->dtype == EDGEQ_INT16) {
       quantize_row_s16(to, r.stride, values, r.length, s);
     } else {
@@ -272,7 +274,7 @@ void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, co
 
 void edgeq_tensor_dequantize(const uint8_t *arena, const edgeq_tensor_record *tensor, float *values) {
   const rows r = rows_of(tensor);
-  const scaling s = scaling_of(tensor);
+  const edgeq_scaling s = scaling_of(tensor);
   const uint32_t itemsize = edgeq_dtype_size(tensor->dtype);
   int64_t place[EDGEQ_MAX_RANK] = {0}, offset = 0;
   do {

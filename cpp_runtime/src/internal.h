@@ -68,8 +68,30 @@ INTERNAL int32_t edgeq_pool_run(edgeq_pool *pool, const edgeq_model *model, uint
 /* ---- convert.c: one tensor <-> dense values */
 INTERNAL void edgeq_tensor_store(uint8_t *arena, const edgeq_tensor_record *tensor, const void *values);
 INTERNAL void edgeq_tensor_load(const uint8_t *arena, const edgeq_tensor_record *tensor, void *values);
-INTERNAL void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values);
+/* features: of the processor, EDGEQ_X86_AVX2 and so on, or of a variant that runs on it. */
+INTERNAL void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values,
+                                    uint64_t features);
 INTERNAL void edgeq_tensor_dequantize(const uint8_t *arena, const edgeq_tensor_record *tensor, float *values);
+
+/* The numbers of one tensor. Values of 8 and 16 bits are clipped before they are rounded, which is the same because the
+ * bounds are integers, and then rounded by adding 1.5 * 2^23: the sum's low mantissa bits are the integer, halves to
+ * even. That needs no rounding instruction, which baseline x86-64 lacks. */
+typedef struct edgeq_scaling {
+  float inverse;   /* (float)(1 / scale) */
+  float scale;     /* (float)scale */
+  float low, high; /* clip bounds less the zero point */
+  int32_t zero;    /* zero point as stored, bias included */
+} edgeq_scaling;
+
+#define EDGEQ_ROUND_MAGIC 12582912.0f
+#define EDGEQ_ROUND_BITS 0x4b400000
+
+#if defined(__x86_64__)
+/* ---- convert_x86.c: the first values of a dense row, as many as whole registers hold; returns how many. Needs AVX2.
+ */
+INTERNAL int64_t edgeq_quantize_bytes_avx2(uint8_t *to, const float *from, int64_t length, const edgeq_scaling *s,
+                                           int is_signed);
+#endif
 
 /* Dense index of the first value that differs, or the number of values if none does. */
 INTERNAL uint64_t edgeq_tensor_difference(const uint8_t *arena, const edgeq_tensor_record *tensor, const void *values);

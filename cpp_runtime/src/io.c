@@ -40,7 +40,7 @@ edgeq_status edgeq_quantize_input(edgeq_context *context, uint32_t index, const 
   edgeq_status status;
   const edgeq_tensor_record *tensor = matching(context, 0, index, values, count, 0, &status);
   if (tensor != NULL) {
-    edgeq_tensor_quantize(context->arena, tensor, values);
+    edgeq_tensor_quantize(context->arena, tensor, values, context->model->cpu_features);
   }
   return status;
 }
@@ -58,7 +58,8 @@ static void batch_input(edgeq_context *context, uint32_t index, const edgeq_batc
   const edgeq_tensor_record *tensor = edgeq_tensor(context->model, 0, index);
   const uint64_t count = edgeq_tensor_count(tensor);
   if (array->is_float) {
-    edgeq_tensor_quantize(context->arena, tensor, (const float *)array->values + run * count);
+    edgeq_tensor_quantize(context->arena, tensor, (const float *)array->values + run * count,
+                          context->model->cpu_features);
   } else {
     const uint64_t size = count * edgeq_dtype_size(tensor->dtype);
     edgeq_tensor_store(context->arena, tensor, (const uint8_t *)array->values + run * size);

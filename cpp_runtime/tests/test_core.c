@@ -339,11 +339,11 @@ static void test_floats(void) {
   }
   values[0] = INFINITY;
   values[1] = -INFINITY;
-  for (uint32_t kind = 0; kind < 8; kind++) {
-    const uint32_t dtype = kind < 2 ? EDGEQ_INT8 : kind < 4 ? EDGEQ_UINT8 : EDGEQ_INT16;
-    const edgeq_tensor_record tensor =
-        strided(dtype, kind == 1 || kind == 7 ? (dtype == EDGEQ_INT8 ? 0x80 : 0) : 0, kind % 2 ? 5 : 1);
-    edgeq_tensor_quantize(arena, &tensor, values);
+  static const uint32_t dtypes[] = {EDGEQ_INT8, EDGEQ_INT8, EDGEQ_UINT8, EDGEQ_INT16};
+  for (uint32_t kind = 0; kind < 16; kind++) { /* dtype, dense or strided, with the processor's instructions or not */
+    const uint32_t dtype = dtypes[kind % 4];
+    const edgeq_tensor_record tensor = strided(dtype, kind % 4 == 1 ? 0x80 : 0, kind & 4 ? 5 : 1);
+    edgeq_tensor_quantize(arena, &tensor, values, kind & 8 ? edgeq_host_cpu_features() : 0);
     edgeq_tensor_load(arena, &tensor, dense);
     edgeq_tensor_dequantize(arena, &tensor, back);
     EXPECT(edgeq_tensor_difference(arena, &tensor, dense) == CELLS);
