@@ -36,7 +36,6 @@ Progress = Callable[[str, int, int], None]
 
 RANDOM = "random"
 SUFFIX = ".edgeq"
-C_TARGET = "c99"  # of `format="c"`
 # Calibration samples whose outputs travel with the artifact, so that any device can check itself.
 GOLDEN_SAMPLES = 2
 
@@ -137,16 +136,17 @@ def compile(
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_model, load_variants
     from edgeq.compiler.schedule import resolve_schedule
     from edgeq.files import atomic_path
+    from edgeq.formats import C_TARGET, folder_writer, format_for
 
     clock = _Clock()
     wanted = load_variants(C_TARGET if format == "c" and target == "host" else target)
     measured = resolve_schedule(schedule, *(each.name for each in wanted))
-    kind = _format(format, wanted[0])
+    kind = format_for(format, wanted[0])
     if debug_outputs and kind != "edgeq":
         raise UsageError(f"format {kind} has no debug outputs", hint="compare an artifact for another target")
     if kind in ("static", "c"):
         limits = {"flash": flash, "ram": ram, "fast_ram": fast_ram, "layout": layout}
-        make = _folder_writer(kind)
+        make = folder_writer(kind)
         return make(model, wanted[0], output, calib, settings, name=name, progress=progress, **limits)
     if name or flash or fast_ram or layout != "plain":
         raise UsageError("name, flash, fast_ram and layout belong to static libraries", hint="add --format static")
@@ -464,43 +464,6 @@ def _manifest(graph: IntegerGraph, model: Any, quantized: QuantizeResult | None)
         kept = ("samples", "observer", "recipe", "steps", "outputs", "compared", "promoted", "warnings")
         manifest["quantization"] = {key: report[key] for key in kept}
     return manifest
-
-
-def _format(wanted: str | None, target: Target) -> str:
-    """The kind of file to write: as asked for, or as the target needs."""
-    needed = _needed_format(target)
-    if wanted not in (None, "edgeq", "static", "c", "wasm"):
-        raise UsageError("unknown format", where=str(wanted), hint="edgeq, static, c or wasm")
-    if wanted in (None, needed) or (wanted == "static" and needed == "edgeq"):
-        return wanted or needed
-    if wanted == "c":
-        raise UsageError(
-            "this target's code comes from LLVM, not from C",
-            where=f"target {target.name}",
-            hint=f'leave --target out, or name one with kind = "c": {C_TARGET}',
-        )
-    if wanted == "edgeq":
-        raise UsageError(
-            "this target has no loader for artifacts", where=f"target {target.name}", hint="leave --format out"
-        )
-    raise UsageError(f"this target has no format {wanted!r}", where=f"target {target.name}", hint="leave --format out")
-
-
-def _folder_writer(kind: str) -> Callable[..., CompileResult]:
-    """What makes the folder of a static library or of C source."""
-    if kind == "c":
-        from edgeq.source_api import compile_source
-
-        return compile_source
-    from edgeq.static_api import compile_static
-
-    return compile_static
-
-
-def _needed_format(target: Target) -> str:
-    if target.emits_c:
-        return "c"
-    return "static" if target.bare_metal else "wasm" if target.webassembly else "edgeq"
 
 
 def _output_path(model: Any, output: str | Path | None) -> Path:
