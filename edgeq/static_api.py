@@ -53,6 +53,7 @@ def compile_static(
         UsageError: no place for the library, or the name is no identifier.
         Everything that `edgeq.compile` raises.
     """
+    from edgeq.artifact.float_free import require_once
     from edgeq.artifact.layout import check_layout, write_layout
     from edgeq.artifact.static import identifier, write_static
     from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
@@ -71,7 +72,7 @@ def compile_static(
 
         with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
             sizes = write_static(compiled, Path(scratch), stem)
-            instructions = _require_float_free(Path(scratch) / f"lib{stem}.a", target)
+            instructions = require_once(Path(scratch) / f"lib{stem}.a").instructions
             found = fit(compiled, sizes, flash=flash, ram=ram)
             require_fit(found, target.name)
         sizes = write_static(compiled, folder, stem)
@@ -183,15 +184,6 @@ def _stack(compiled: Compiled) -> int:
 
     with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
         return write_static(compiled, Path(scratch), "model").stack
-
-
-def _require_float_free(library: Path, target: Target) -> int | None:
-    """Instructions that were looked at; None for MVE, which the disassembler doesn't know."""
-    from edgeq.artifact.float_free import require_once
-
-    if any("mve" in attribute for attribute in target.spec.codegen.mattr):
-        return None
-    return require_once(library).instructions
 
 
 def library_folder(model: Any, output: str | Path | None, target: Target) -> Path:

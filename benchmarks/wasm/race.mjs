@@ -12,8 +12,8 @@ const bytes = readFileSync(given.input);
 const x = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 const sides = {};
 
-const { load } = await import(pathToFileURL(given.face).href);
-const model = await load(readFileSync(given.edgeq));
+const { loadBest } = await import(pathToFileURL(given.face).href);
+const model = await loadBest(pathToFileURL(given.edgeq));
 sides.edgeq = { run: async () => model.run(x) };
 for (const [form, file] of Object.entries(given.onnx)) {
   const session = await ort.InferenceSession.create(readFileSync(file), { executionProviders: ["wasm"] });
@@ -46,6 +46,6 @@ const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 const least = (values) => Math.min(...values);
 const by = (statistic) =>
   Object.fromEntries(Object.entries(sides).map(([name, side]) => [name, statistic(side.times)]));
-const result = { median: by(median), least: by(least) };
+const result = { median: by(median), least: by(least), module: model.manifest.target, different: model.verify() };
 console.log(JSON.stringify(result));
 process.exit(0);

@@ -16,8 +16,10 @@ are floating point.
 aarch64: names are systematic: `f…` and `bf…` (not the bit fields), `scvtf`, `ucvtf` and whatever else contains `cvt`
 are floating point; `fmov` and `fcsel`, which copy bits, are not.
 
-armv7 and thumb: a type behind the name says it (`vadd.f32`, `vcvt.s32.f32`); `vmov`, `vldr`, `vstr`, `vpush`, `vpop`,
-which copy bits, are not.
+armv7: a type behind the name says it (`vadd.f32`, `vcvt.s32.f32`); `vmov`, `vldr`, `vstr`, `vpush`, `vpop`, which copy
+bits, are not.
+
+thumb, with or without MVE: by encoding (`thumb_code.py`), of which a list of what is integer is exempt.
 
 riscv64: by encoding (`riscv_code.py`); loads, stores and moves of floating-point registers count too.
 """
@@ -31,7 +33,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgeq.artifact import arm_code, elf, riscv_code, static_code, x86_code
+from edgeq.artifact import arm_code, elf, riscv_code, static_code, thumb_code, x86_code
 from edgeq.cache import cached_file, content_key
 from edgeq.errors import ArtifactError, ToolError
 
@@ -92,12 +94,12 @@ def is_float(arch: str, mnemonic: str, operands: str) -> bool:
     """Whether one instruction computes with floats, by the classes of the module's text.
 
     Args:
-        arch: x86_64, aarch64, armv7 or thumb.
+        arch: x86_64, aarch64 or armv7.
         mnemonic, operands: as Capstone prints them.
     """
     if arch == "aarch64":
         return mnemonic not in _ARM_MOVES and _ARM_FLOAT.fullmatch(mnemonic) is not None
-    if arch in ("armv7", "thumb"):
+    if arch == "armv7":
         return _ARMV7_FLOAT.fullmatch(mnemonic) is not None
     name = mnemonic.rpartition(" ")[2]  # without `rep`, `lock`
     if _X86_FLOAT.fullmatch(name):
@@ -212,6 +214,9 @@ def _decoded(arch: str, code: bytes) -> Iterator[tuple[int, int, str, bool]]:
         for place, size, floats in riscv_code.instructions(code):
             yield place, size, code[place : place + size][::-1].hex(), floats
         return
+    if arch == "thumb":
+        yield from _thumb(code)
+        return
     machine, end = _disassembler(arch), 0
     while True:
         for place, size, mnemonic, operands in machine.disasm_lite(code[end:], end):
@@ -222,6 +227,18 @@ def _decoded(arch: str, code: bytes) -> Iterator[tuple[int, int, str, bool]]:
             return
         yield end, unknown[0], unknown[1], False
         end += unknown[0]
+
+
+def _thumb(code: bytes) -> Iterator[tuple[int, int, str, bool]]:
+    machine = _disassembler("thumb")
+    for place, size, word in thumb_code.instructions(code):
+        shared = thumb_code.is_shared(size, word)
+        text = next((f"{x[2]} {x[3]}".strip() for x in machine.disasm_lite(code[place : place + size], place)), None)
+        if text is None and not shared and not thumb_code.is_late(size, word):
+            return
+        # Capstone 5 has no MVE: some of these words it takes for another processor's.
+        known = f"{word:08x}" if text is None else f"{text} ({word:08x})" if shared else text
+        yield place, size, known, shared and not thumb_code.is_integer(word)
 
 
 def _disassembler(arch: str) -> Any:
