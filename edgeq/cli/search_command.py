@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeq.cli import common, units
+from edgeq.cli.search_live import live
 
 if TYPE_CHECKING:
     from edgeq.search.found import Found
@@ -116,7 +117,7 @@ def command(
         arena=max_arena,
         accuracy=min_accuracy,
     )
-    with common.progress_bars(as_json) as progress:
+    with live(as_json) as (progress, watch):
         found = search(
             model,
             data,
@@ -144,6 +145,7 @@ def command(
             scheduler=scheduler,
             costs_from=costs_from,
             progress=progress,
+            watch=watch,
         )
     if as_json:
         common.print_json({"policy": output, "target": target, **as_dict(found)})

@@ -10,6 +10,7 @@ from edgeq.search.found import Found
 from edgeq.search.limits import Limits
 from edgeq.search.problem import Progress, load_problem
 from edgeq.search.run import find_policy
+from edgeq.search.searcher import Watch
 from edgeq.search.store import Store
 from edgeq.search.write import policy_text
 
@@ -43,6 +44,7 @@ def search(
     scheduler: str | None = None,
     costs_from: str = "measured",
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Found:
     """Find the bits of each layer that cost least on a target and keep to every limit.
 
@@ -63,7 +65,7 @@ def search(
         jobs: policies judged side by side. scheduler: address of Dask's, to judge them on its workers.
         costs_from: measured, or predicted from what earlier searches measured on this target: nothing is compiled
             before the final artifact.
-        progress: called with (stage, done, total).
+        progress: called with (stage, done, total). watch: called with (front so far, objective) after each judgement.
 
     Raises:
         UsageError: limits that no policy keeps to, or options that don't fit. EdgeqError: as `quantize` and `eval`.
@@ -101,6 +103,7 @@ def search(
         scheduler=scheduler,
         costs_from=costs_from,
         progress=progress,
+        watch=watch,
     )
     base = Policy.load(policy) if policy else Policy()
     if output is not None:

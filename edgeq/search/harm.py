@@ -20,7 +20,7 @@ def sensitivities(
     """
     from edgeq.quantize.sensitivity import sensitivity
 
-    keys = {layer.name: content_key([problem.digest, layer.name]) for layer in space.layers}
+    keys = {layer.name: content_key([problem.quantization, layer.name]) for layer in space.layers}
     known: dict[str, dict[int, float]] = {}
     for name, key in keys.items():
         stored = store.get(KIND, key) or {}

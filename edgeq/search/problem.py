@@ -33,7 +33,8 @@ class Problem:
         prepared: calibrated and planned. judge: of accuracy. source: file name, for people.
         targets: to be fast on, several where one name stands for them. name: what the user calls them.
         options: of quantization; its recipe is what final artifacts get.
-        digest: names model, data and settings, for what is stored about them.
+        quantization: names model, calibration data and settings, for roundings and sensitivities.
+        digest: names the judge's data besides, for judgements.
     """
 
     prepared: Prepared
@@ -41,6 +42,7 @@ class Problem:
     targets: tuple[Target, ...]
     name: str
     source: str
+    quantization: str
     digest: str
     options: QuantizeOptions
 
@@ -72,7 +74,7 @@ class Problem:
         """Integers of the weights for any width."""
         from edgeq.search.rounding import Rounder
 
-        return Rounder(self.prepared.plan, self.prepared.data, self.digest)
+        return Rounder(self.prepared.plan, self.prepared.data, self.quantization)
 
     def round_all(self, space: Space, progress: Progress | None = None) -> None:
         """Solve the integers of every layer in every width of a space, side by side."""
@@ -181,12 +183,13 @@ def load_problem(
     topology = prepared.plan.topology
     classes = class_outputs(topology, final_outputs(topology))
     judge = make_judge(model, evaluation or data, metric, samples, preprocess, classes[0])
+    known = _quantization_digest(prepared)
     name = Path(target).name if len(wanted) > 1 else wanted[0].name
-    return Problem(prepared, judge, wanted, name, Path(model).name, _digest(prepared, judge), options)
+    return Problem(prepared, judge, wanted, name, Path(model).name, known, _judge_digest(known, judge), options)
 
 
-def _digest(prepared: Prepared, judge: Judge) -> str:
-    """Everything that sensitivities and judgements depend on, edgeq's own arithmetic included."""
+def _quantization_digest(prepared: Prepared) -> str:
+    """Everything that roundings and sensitivities depend on, edgeq's own arithmetic included."""
     import onnx_ir as ir
 
     from edgeq.cache import content_key
@@ -194,8 +197,17 @@ def _digest(prepared: Prepared, judge: Judge) -> str:
     from edgeq.search.rounding import ROUNDING
 
     model = ir.to_proto(prepared.plan.topology.model).SerializeToString(deterministic=True)
-    arrays = [*prepared.data.arrays.items(), *judge.dataset.inputs.items(), ("y", judge.dataset.labels)]
-    parts: list[bytes | str] = [model, repr(prepared.plan.policy), prepared.plan.ranges.observer, judge.scorer.metric]
-    for name, array in arrays:
+    parts: list[bytes | str] = [model, repr(prepared.plan.policy), prepared.plan.ranges.observer]
+    for name, array in prepared.data.arrays.items():
         parts += [name, np.ascontiguousarray(array).tobytes()]
     return content_key([*parts, ROUNDING, software()])
+
+
+def _judge_digest(quantization: str, judge: Judge) -> str:
+    """Everything that judgements depend on."""
+    from edgeq.cache import content_key
+
+    parts: list[bytes | str] = [quantization, judge.scorer.metric]
+    for name, array in [*judge.dataset.inputs.items(), ("y", judge.dataset.labels)]:
+        parts += [name, np.ascontiguousarray(array).tobytes()]
+    return content_key(parts)

@@ -24,7 +24,7 @@ from edgeq.search.front import front_of
 from edgeq.search.limits import ACCURACY, RESOURCES, Limits
 from edgeq.search.problem import Problem, Progress
 from edgeq.search.refuse import check_limits, impossible
-from edgeq.search.searcher import Candidate, Searcher
+from edgeq.search.searcher import Candidate, Searcher, Watch
 from edgeq.search.space import Form, find_space
 from edgeq.search.store import Store
 
@@ -61,6 +61,7 @@ def find_policy(
     scheduler: str | None = None,
     costs_from: str = "measured",
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Found:
     """Find the cheapest assignment that keeps to every limit, and the front around it.
 
@@ -75,7 +76,7 @@ def find_policy(
         evaluations: most policies nsga2 judges. seed: of its random choices.
         jobs: policies judged side by side. scheduler: Dask's, where they are judged instead.
         costs_from: measured, or predicted: what earlier searches measured, and guesses where they didn't.
-        progress: called with (stage, done, total).
+        progress: called with (stage, done, total). watch: called with (front so far, objective) after each judgement.
 
     Raises:
         UsageError: limits that nothing keeps to; the message says which, and what comes nearest. Unknown solver.
@@ -95,7 +96,7 @@ def find_policy(
         harm = sensitivities(problem, space, facts, progress)
         chosen = _objective(None if objective == ACCURACY else objective, costs)
         searcher = Searcher(problem, space, costs, harm, limits, chosen, facts, builder, threads, progress)
-        searcher.most_accurate = objective == ACCURACY
+        searcher.most_accurate, searcher.watch = objective == ACCURACY, watch
         check_limits(searcher)
         if scheduler is not None or jobs > 1:
             share = max(1, threads // jobs)

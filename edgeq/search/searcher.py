@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from edgeq.compiler.target import load_target
 from edgeq.search import milp
 from edgeq.search.cost import Costs
 from edgeq.search.final import final_accuracy, final_graph, stored_graph
+from edgeq.search.front import front_of
 from edgeq.search.limits import Limits
 from edgeq.search.milp import Bound
 from edgeq.search.problem import Problem, Progress
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from edgeq.integer import IntegerGraph
     from edgeq.search.evaluate import Workers
 
+#: Gets the front so far, cheapest first, and the objective.
+Watch = Callable[[Sequence["Candidate"], str], None]
 KIND, FINAL_KIND, PAST_KIND = "judgement", "final", "past"
 
 
@@ -56,6 +59,7 @@ class Searcher:
     threads: int
     progress: Progress | None
     workers: Workers | None = None
+    watch: Watch | None = None
     expected: int = 0
     seen: dict[tuple[tuple[str, Form], ...], Candidate] = field(default_factory=dict)
     fresh: int = 0
@@ -124,7 +128,13 @@ class Searcher:
         self.seen[tuple(sorted(forms.items()))] = candidate
         if self.progress:
             self.progress("judged", len(self.seen), max(self.expected, len(self.seen)))
+        if self.watch:
+            self.watch(self.front(), self.objective)
         return candidate
+
+    def front(self) -> list[Candidate]:
+        """Of what was judged all that nothing beats in both cost and accuracy, cheapest first."""
+        return front_of(list(self.seen.values()), lambda c: c.predicted[self.objective], lambda c: c.accuracy)
 
     def leave_behind(self) -> None:
         """Store what was judged for searches on other targets; only a search that ends does."""

@@ -46,6 +46,23 @@ def test_accuracy_is_kept_and_bits_are_saved(problem: Problem, store: Store) -> 
     assert accuracies == sorted(accuracies)
 
 
+def test_the_front_is_shown_as_it_grows(problem: Problem, store: Store) -> None:
+    from edgeq.cli.search_live import LINES, front_table, live
+
+    fronts: list[int] = []
+    found = find_policy(
+        problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2),
+        watch=lambda front, objective: fronts.append(len(front)),
+    )  # fmt: skip
+    assert len(fronts) >= found.judged[0]
+    assert fronts[-1] >= len(found.front) - 1
+    assert front_table(found.front, "bitops").row_count == min(LINES, len(found.front))
+    assert front_table(found.front * LINES, "bitops").row_count == LINES
+    with live(True) as (progress, watch):
+        progress("judged", 1, 2)
+        watch(found.front, "bitops")
+
+
 def test_as_accurate_as_a_limit_allows(problem: Problem, store: Store) -> None:
     cheap = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
     most = cheap.costs.total("weights", cheap.space.uniform(4, True))
