@@ -27,7 +27,6 @@ from common import Zoo, arguments, finish, say  # noqa: E402
 
 import edgeq  # noqa: E402
 
-
 # Node.js that knows relaxed SIMD behind a flag only.
 RELAXED, LAST_WITH_FLAG = ("--experimental-wasm-relaxed-simd",), 20
 
