@@ -70,7 +70,7 @@ def run_firmware(compiled: Compiled) -> FirmwareRun:
         folder = Path(name)
         sizes = write_static(compiled, folder, _NAME, marks=True)
         program = _link(folder, compiled.target, board, compiled.image.arena_size, compiled.fast_arena)
-        printed, counts = _run(folder, program, board)
+        printed, counts = run_counted(folder, program, board)
     facts = {key: int(value) for key, value in re.findall(r"^(runs|different|stack) (\d+)$", printed, re.MULTILINE)}
     steps, runs = len(compiled.program.steps), len(compiled.image.golden)
     if set(facts) != {"runs", "different", "stack"} or len(counts) != steps * runs + 1 or counts[-1] != "end":
@@ -150,7 +150,18 @@ def _arenas(size: int, fast: int, alignment: int) -> str:
     )
 
 
-def _run(folder: Path, program: Path, board: Board) -> tuple[str, list[str]]:
+def run_counted(folder: Path, program: Path, board: Board) -> tuple[str, list[str]]:
+    """Starts a firmware on the emulated board with the counting plugin.
+
+    Args:
+        folder: working folder of the emulator. program: ELF file.
+
+    Returns:
+        What it printed, and the instructions between each pair of markers, in order, with "end" behind the last.
+
+    Raises:
+        ToolError: no emulator. RunError: it hung.
+    """
     plugin = f"{count_plugin()},out=counts.txt"
     command = [
         *(_tool(EMULATOR, EMULATOR_PACKAGE), "-M", board.machine, "-nographic", "-monitor", "none", "-serial", "none"),

@@ -4,4 +4,4 @@ from edgeq.compiler.isa.generic import Generic
 from edgeq.compiler.isa.generic_products import LaneProduct
 
 ISA = Generic()
-PRODUCTS = {dtype: (LaneProduct(dtype, group=1, lanes=4, registers=3),) for dtype in ("s8", "u8", "s16")}
+PRODUCTS = {dtype: (LaneProduct(dtype, group=1, lanes=4, registers=4),) for dtype in ("s8", "u8", "s16")}
