@@ -1,8 +1,9 @@
 """Recipes: which steps are tried behind calibration and promotion, each kept only if the final output errs less.
 
 fast      nothing: weights rounded to nearest, the mean effect of rounding in the bias
-default   gptq
-best      migrate, equalize, ranges, gptq, sequential, adaround, distill
+default   observer, gptq
+best      migrate, equalize, observer, ranges, gptq, distill
+by name   sequential, adaround: where distill can't be had, or its time
 
 A step must save a tenth of the error. It is judged on calibration samples it was not fitted to (every fourth one, where
 there are at least 16). What all steps together have given is compared with plain rounding once more, on the integer
@@ -24,6 +25,7 @@ from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.integerize import build
 from edgeq.quantize.judge import Array, Judge, split
 from edgeq.quantize.keep import KEPT_BITS, keep_within
+from edgeq.quantize.observers import DEFAULT as DEFAULT_OBSERVER
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, bits_of, brought_along, products
 from edgeq.quantize.ranges import choose_observers
@@ -39,10 +41,12 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "fast": (),
-    "default": ("gptq",),
-    "best": ("migrate", "equalize", "ranges", "gptq", "sequential", "adaround", "distill"),
+    "default": ("observer", "gptq"),
+    "best": ("migrate", "equalize", "observer", "ranges", "gptq", "distill"),
 }
 DEFAULT = "default"
+#: What `observer` tries instead of the quantizer's own: it loses least where a tensor's few largest values matter.
+OTHER_OBSERVER = "percentile"
 #: Share of the error that a step must save: less is within the noise of the few samples it is judged on.
 MARGIN = 0.1
 
@@ -220,10 +224,9 @@ def _in_order(current: Prepared, context: Context) -> Prepared | None:
 
 
 def _distilled(current: Prepared, context: Context) -> Prepared | None:
-    """All narrow weights together, the float network as teacher."""
-    plan = current.plan
-    layers = [product for product in _open(plan) if bits_of(plan, product) < KEPT_BITS]
-    if not layers:
+    """All weights together, the float network as teacher, where some are narrow."""
+    plan, layers = current.plan, _open(current.plan)
+    if all(bits_of(plan, product) >= KEPT_BITS for product in layers):
         return None
     _need_torch()
     from edgeq.quantize.rounding.distill import distill
@@ -257,6 +260,16 @@ def _equalized(current: Prepared, context: Context) -> Prepared | None:
     return None if graph is None or context.prepare is None else _with_decided(context.prepare(graph), context)
 
 
+def _observed(current: Prepared, context: Context) -> Prepared | None:
+    """Ranges by percentile, where the user named no observer."""
+    plan = current.plan
+    if plan.ranges.observer != DEFAULT_OBSERVER:
+        return None
+    ranges = replace(plan.ranges, observer=OTHER_OBSERVER)
+    found = Plan(plan.topology, ranges, plan.policy, plan.promoted, constants=dict(plan.constants))
+    return _with_decided(replace(current, plan=found), context)
+
+
 def _ranged(current: Prepared, context: Context) -> Prepared | None:
     """An observer of its own for every tensor that gains by it."""
     plan = choose_observers(current.plan, context.samples, context.threads)
@@ -267,6 +280,7 @@ def _ranged(current: Prepared, context: Context) -> Prepared | None:
 STEPS: dict[str, Callable[[Prepared, Context], Prepared | None]] = {
     "migrate": _migrated,
     "equalize": _equalized,
+    "observer": _observed,
     "ranges": _ranged,
     "gptq": _round_all("gptq"),
     "sequential": _in_order,

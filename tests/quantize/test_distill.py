@@ -20,7 +20,7 @@ from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.judge import Judge, split
 from edgeq.quantize.pipeline import Prepared
 from edgeq.quantize.products import plain_weights, products
-from edgeq.quantize.rounding.distill import Schedule, distill
+from edgeq.quantize.rounding.distill import Schedule, _Order, distill
 from tests.quantize.models import deep_network, samples, small_classifier
 
 NARROW = QuantizeOptions(policy=Policy(defaults=LayerPolicy(weight_bits=4)))
@@ -66,6 +66,18 @@ def test_without_a_step_nothing_changes(tmp_path: Path) -> None:
         plain = plain_weights(prepared.plan, product)
         assert np.array_equal(found.values, plain.values)
         assert np.allclose(found.scale, plain.scale)
+
+
+def test_pictures_are_varied_and_nothing_else() -> None:
+    order, random = _Order(4, seed=0), np.random.default_rng(0)
+    feeds = {"image": random.random((1, 3, 32, 48), np.float32), "other": random.random((1, 5), np.float32)}
+    found = [order.varied(feeds, {"image"}) for _ in range(8)]
+    assert all(varied["other"] is feeds["other"] for varied in found)
+    assert all(varied["image"].shape == (1, 3, 32, 48) for varied in found)
+    assert any(not np.array_equal(varied["image"], feeds["image"]) for varied in found)
+    assert all(np.isin(varied["image"], feeds["image"]).all() for varied in found)
+    taken = order.take(8)
+    assert sorted(taken[:4]) == sorted(taken[4:]) == [0, 1, 2, 3]
 
 
 def test_eight_bits_are_left_alone(tmp_path: Path) -> None:

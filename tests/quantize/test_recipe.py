@@ -26,7 +26,7 @@ def test_narrow_weights_err_less_with_every_better_recipe(tmp_path: Path) -> Non
     results = {r: quantize(graph, data, QuantizeOptions(policy=policy, recipe=r)) for r in recipes.RECIPES}
     fast, default, best = (results[r].report for r in ("fast", "default", "best"))
     assert fast.steps == []
-    assert [step.name for step in default.steps][:1] == ["gptq"]
+    assert [step.name for step in default.steps][:2] == ["observer", "gptq"]
     assert default.outputs[0].sqnr_db > fast.outputs[0].sqnr_db + 1
     assert best.outputs[0].sqnr_db > fast.outputs[0].sqnr_db + 1
     assert best.recipe == "best"
@@ -43,7 +43,7 @@ def test_a_step_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setitem(recipes.STEPS, "gptq", harm)
     graph = small_classifier(tmp_path)
-    found = quantize(graph, samples(graph))
+    found = quantize(graph, samples(graph), QuantizeOptions(steps=("gptq",)))
     (step,) = found.report.steps
     assert not step.kept
     assert step.after > step.before
@@ -51,12 +51,35 @@ def test_a_step_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
     assert found.graph.to_bytes() == fast.graph.to_bytes()
 
 
+def test_another_observer_is_tried_where_the_user_named_none(tmp_path: Path) -> None:
+    graph = deep_network(tmp_path)
+    data, steps = samples(graph, 64), ("observer",)
+    # Large values that are rare and matter: percentiles cover them.
+    data["x"][::7, ..., 0] *= 30
+    start = prepare(graph, data)
+    tried = recipes.STEPS["observer"](start, recipes.Context(split(start.data)[0], 2))
+    assert tried is not None
+    assert tried.plan.ranges.observer == "percentile"
+    assert start.plan.ranges.observer == "l2.4"
+    (step,) = quantize(graph, data, QuantizeOptions(steps=steps)).report.steps[:1]
+    assert step.after != step.before
+    (named,) = quantize(graph, data, QuantizeOptions(steps=steps, observer="minmax")).report.steps
+    assert (named.kept, named.after) == (False, named.before)
+
+
+def test_the_integer_graph_is_judged_in_front_of_a_softmax(tmp_path: Path) -> None:
+    graph = small_classifier(tmp_path)
+    start = prepare(graph, samples(graph, 32))
+    judge = Judge(start.plan.topology, split(start.data)[1])
+    assert judge.exact_error(recipes._build(start.plan)) == pytest.approx(judge.error(start.plan), rel=0.3)
+
+
 def test_the_integer_graph_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Judge, "error", lambda _self, plan: 1.0 if not plan.weights else 0.5)
     errors = iter([0.1, 0.2])
     monkeypatch.setattr(Judge, "exact_error", lambda _self, _graph: next(errors))
     graph = small_classifier(tmp_path)
-    found = quantize(graph, samples(graph))
+    found = quantize(graph, samples(graph), QuantizeOptions(steps=("gptq",)))
     assert [(step.name, step.kept) for step in found.report.steps] == [("gptq", True), ("integer graph", False)]
     fast = quantize(graph, samples(graph), QuantizeOptions(recipe="fast"))
     assert found.graph.to_bytes() == fast.graph.to_bytes()
@@ -64,7 +87,7 @@ def test_the_integer_graph_has_the_last_word(tmp_path: Path, monkeypatch: pytest
 
 def test_steps_by_name_and_in_their_own_order() -> None:
     assert recipes.steps_of("fast", ("adaround", "gptq")) == ("gptq", "adaround")
-    assert recipes.steps_of("default", None) == ("gptq",)
+    assert recipes.steps_of("default", None) == ("observer", "gptq")
     assert recipes.steps_of("best", ()) == ()
     with pytest.raises(UsageError, match=r"unknown recipe 'bset'.*\n(.*\n)*.*did you mean 'best'"):
         recipes.steps_of("bset", None)

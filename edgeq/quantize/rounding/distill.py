@@ -1,4 +1,4 @@
-"""All narrow weights together, so that every value of the rounded network comes close to the float network's.
+"""All weights together, so that every value of the rounded network comes close to the float network's.
 
 Rounding layer by layer can't see that the errors of several layers may cancel, or that a ReLU swallows some of them.
 Here the whole network runs with every tensor rounded, the squared error of each tensor against the float network is
@@ -13,7 +13,7 @@ steps of Adam: those at the edge of a bin change their integer, most don't.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,13 +30,19 @@ from edgeq.quantize.fakequant import FakeQuantized, is_rounded
 from edgeq.quantize.integerize.weights import ACCUMULATOR_LIMIT, QuantizedWeights
 from edgeq.quantize.plan import S32, Plan
 from edgeq.quantize.products import Product, bits_of, extent_of, products, read_quant
-from edgeq.quantize.promote import final_outputs
+from edgeq.quantize.promote import activations_of, final_outputs
 from edgeq.quantize.session import Session, default_threads, model_with_outputs
 from edgeq.quantize.tokens import Tokens, find_tokens
-from edgeq.quantize.topology import Topology, name_of
+from edgeq.quantize.topology import Topology, name_of, shape_of
 
 Array = NDArray[Any]
 
+#: Fewest and most steps, and activations to spend on all of them.
+STEPS, STEPS_MANY, ACTIVATIONS = 150, 400, 8_000_000_000
+#: Largest integer of the grid in whose steps the rate of learning is given.
+QMAX = 7
+#: Most by which a picture is moved, as a share of its size.
+MOVED = 1 / 16
 #: Distance from the edge of its bin at which a weight starts at least, in steps.
 EDGE = 0.05
 
@@ -46,14 +52,14 @@ class Schedule:
     """How to learn.
 
     Attributes:
-        steps: of Adam. batch: samples per step.
-        rate: of the weights, in steps of their grid; falls to a twentieth along a cosine.
+        steps: of Adam; None = 150 to 400, more for smaller networks. batch: samples per step.
+        rate: of the weights, in steps of a 4-bit grid of the same range; falls to nothing along a cosine.
         scale_rate: of the logarithms of the scales. bias_rate: of the biases, in deviations of the layer's output.
         final: weight of the final outputs' error beside the mean over all tensors.
         seed: of the order of samples.
     """
 
-    steps: int = 200
+    steps: int | None = None
     batch: int = 4
     rate: float = 0.002
     scale_rate: float = 0.0003
@@ -76,21 +82,22 @@ def distill(
         schedule: how to learn. threads: samples run at a time.
     """
     how = schedule or Schedule()
+    steps = _affordable(plan.topology, how.batch) if how.steps is None else how.steps
     student = _Student(plan, layers)
     teacher = _Teacher(plan.topology, student.watched, samples)
     optimizer = torch.optim.Adam(student.groups(how, teacher), betas=(0.9, 0.99))
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     order = _Order(len(samples), how.seed)
     before = torch.get_num_threads()
     # One thread per sample: results don't depend on how many run at a time, and small products gain nothing by more.
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads or default_threads()) as pool:
-            for _ in range(how.steps):
+            for _ in range(steps):
                 optimizer.zero_grad()
                 tensors = student.tensors()
                 leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-                chosen = [samples[index] for index in order.take(how.batch)]
+                chosen = [order.varied(samples[index], student.pictures) for index in order.take(how.batch)]
                 found = pool.map(partial(teacher.gradients, student, leaves, final=how.final), chosen)
                 gradients = [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
                 torch.autograd.backward(tensors, gradients)
@@ -99,6 +106,10 @@ def distill(
     finally:
         torch.set_num_threads(before)
     return student.weights()
+
+
+def _affordable(topology: Topology, batch: int) -> int:
+    return max(STEPS, min(STEPS_MANY, ACTIVATIONS // (batch * max(1, activations_of(topology)))))
 
 
 class _Order:
@@ -113,6 +124,20 @@ class _Order:
             self._waiting += self._random.permutation(self._count).tolist()
         taken, self._waiting = self._waiting[:many], self._waiting[many:]
         return taken
+
+    def varied(self, feeds: Mapping[str, Array], pictures: Collection[str]) -> dict[str, Array]:
+        """A sample with its pictures [1, C, H, W] moved a little, and half of them mirrored: the teacher labels those
+        as well, and a few dozen samples are soon known by heart."""
+        return {name: self._moved(array) if name in pictures else array for name, array in feeds.items()}
+
+    def _moved(self, picture: Array) -> Array:
+        result = picture[..., ::-1] if self._random.random() < 0.5 else picture
+        for axis in (2, 3):
+            size = picture.shape[axis]
+            most = int(size * MOVED)
+            away = int(self._random.integers(-most, most + 1))
+            result = np.take(result, np.clip(np.arange(size) + away, 0, size - 1), axis)
+        return np.ascontiguousarray(result)
 
 
 class _Layer:
@@ -196,13 +221,15 @@ class _Student:
         made = [name for name in self.grids if name in plan.topology.producer]
         self.watched = list(dict.fromkeys([*made, *finals]))
         self.finals = set(finals)
+        inputs = {name_of(value): shape_of(value) for value in plan.topology.graph.inputs}
+        self.pictures = {name for name, shape in inputs.items() if name in plan.ranges.images and len(shape) == 4}
 
     def groups(self, how: Schedule, teacher: _Teacher) -> list[dict[str, Any]]:
         """Parameters for the optimizer."""
         for layer in self.layers:
             layer.unit = layer.unit * teacher.deviation(name_of(layer.product.layer.output))
         return [
-            {"params": [layer.latent for layer in self.layers], "lr": how.rate},
+            *({"params": [layer.latent], "lr": how.rate * layer.qmax / QMAX} for layer in self.layers),
             {"params": [layer.log_scale for layer in self.layers], "lr": how.scale_rate},
             {"params": [layer.shift for layer in self.layers], "lr": how.bias_rate},
         ]
