@@ -47,7 +47,9 @@ def targets() -> list[dict[str, Any]]:
             rows.append(
                 {
                     **row,
-                    "description": f"one artifact for all of {names}: the best that the processor has runs",
+                    "description": f"a module for each of {names}: a page loads the best for its engine"
+                    if target.webassembly
+                    else f"one artifact for all of {names}: the best that the processor has runs",
                     "arch": spec.arch,
                     "cpu_features": list(spec.cpu_features),
                     "runs_here": _where_it_runs(target),

@@ -69,11 +69,10 @@ def costs_of(name: str) -> dict[str, Any]:
     Raises:
         TargetError: no such target. UsageError: nobody has measured it.
     """
-    from edgeq.compiler.costs import load_costs
     from edgeq.compiler.target import load_target
 
     target = load_target(name)
-    costs = load_costs(target.folder)
+    costs = target.costs
     if costs is None:
         raise UsageError(
             "the target has no table of costs",

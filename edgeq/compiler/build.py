@@ -46,10 +46,9 @@ def _sources_digest(target: Target) -> str:
     """Digest of the generators' sources and of the target's folder: a changed generator never meets an old object."""
     if target.folder not in _DIGESTS:
         here = Path(__file__).parent
-        files = sorted(
-            [*here.glob("kernels/**/*.py"), *here.glob("isa/**/*.py"), here / "codegen.py", *target.folder.glob("*.py")]
-        )
+        files = sorted([*here.glob("kernels/**/*.py"), *here.glob("isa/**/*.py"), here / "codegen.py"])
         files += [here / f"{name}.py" for name in ("codegen_c", "scalarise", "unused")] if target.emits_c else []
+        files += [own for folder in (target.folder, *target.bases) for own in sorted(folder.glob("*.py"))]
         state = hashlib.blake2b(digest_size=12)
         for file in files:
             state.update(file.read_bytes())

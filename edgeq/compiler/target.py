@@ -25,6 +25,7 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover - Python 3.10
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
+SUGGESTED = 3  # names that the error of an unknown target offers
 ACTIVATION_BIAS = 128  # what is added to an int8 value where it is stored as u8
 
 
@@ -112,12 +113,18 @@ class Target:
     Attributes:
         name: the folder's name, as given to `--target`.
         folder: where target.toml stands.
-        spec: the checked file.
+        spec: the checked file, merged with those that it extends.
+        bases: folders of the targets that it extends, nearest first: they have what its own folder lacks.
     """
 
     name: str
     folder: Path
     spec: TargetFile = field(compare=False, hash=False)
+    bases: tuple[Path, ...] = ()
+
+    def file(self, name: str) -> Path:
+        """A file of the target: its own, else that of the nearest target it extends."""
+        return next((p for folder in (self.folder, *self.bases) if (p := folder / name).is_file()), self.folder / name)
 
     @property
     def isa(self) -> str:
@@ -166,7 +173,7 @@ class Target:
     @cached_property
     def costs(self) -> Costs | None:
         """The folder's costs.toml."""
-        return load_costs(self.folder)
+        return load_costs(self.file("costs.toml").parent)
 
     def cost(self, kind: Kind, bits: int) -> float | None:
         """Estimated cost of a multiply-accumulate with weights of `bits` bits, in the unit of `costs`; None: not known.
@@ -184,7 +191,7 @@ class Target:
     @cached_property
     def inner(self) -> ModuleType:
         """The folder's inner.py: the inner products of this instruction set (imports tvm)."""
-        path = self.folder / "inner.py"
+        path = self.file("inner.py")
         spec = importlib.util.spec_from_file_location(f"edgeq_target_{self.name.replace('-', '_')}", path)
         if spec is None or spec.loader is None or not path.is_file():
             raise TargetError(f"target {self.name!r} has no inner.py", where=str(self.folder))
@@ -246,8 +253,8 @@ def target_folder(name: str) -> Path:
 def _read(name: str, path: Path) -> dict[str, Any]:
     """What target.toml says, unchecked."""
     if not path.is_file():
-        near = difflib.get_close_matches(name, list_targets(), n=1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
+        near = _near(name)
+        guess = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise TargetError(
             f"unknown target {name!r}", where=str(path), hint=f"{guess}available: {', '.join(list_targets())}"
         )
@@ -256,6 +263,14 @@ def _read(name: str, path: Path) -> dict[str, Any]:
         return raw
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(f"target {name!r} has a broken target.toml", where=str(path), why=str(error)) from error
+
+
+def _near(name: str) -> list[str]:
+    """Built-in targets that may be meant, likeliest first: names that hold what was given, then those spelled alike."""
+    wanted, names = name.lower().replace("_", "-"), list_targets()
+    holding = [known for known in names if wanted and (wanted in known or wanted == known.rpartition("cortex-")[2])]
+    alike = difflib.get_close_matches(wanted, names, n=SUGGESTED)
+    return list(dict.fromkeys([*sorted(holding, key=len), *alike]))[:SUGGESTED]
 
 
 def load_target(name: str) -> Target:
@@ -275,8 +290,9 @@ def load_target(name: str) -> Target:
         )
     if "resolve" in raw:
         return _resolve(name, path, _names(name, path, raw, "resolve"))
+    merged, bases = _extended(name, path, raw)
     try:
-        return Target(folder.name, folder, TargetFile.model_validate(raw))
+        return Target(folder.name, folder, TargetFile.model_validate(merged), bases)
     except ValidationError as error:
         first = error.errors()[0]
         raise TargetError(
@@ -285,6 +301,35 @@ def load_target(name: str) -> Target:
             why=first["msg"],
             hint="docs/new-target.md lists the keys",
         ) from error
+
+
+def _extended(name: str, path: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """target.toml on top of the one it extends, tables key by key; the folders of all that it extends."""
+    merged, place = dict(raw), path
+    bases: list[Path] = []
+    while "extends" in merged:
+        base = merged.pop("extends")
+        if not isinstance(base, str):
+            raise TargetError(f"target {name!r}: `extends` must be the name of a target", where=str(place))
+        folder = (place.parent / base).resolve() if "/" in base else target_root() / base
+        if folder in (path.parent.resolve(), *bases):
+            raise TargetError(f"target {name!r}: `extends` goes in a circle", where=str(place), why=base)
+        place = folder / "target.toml"
+        below = _read(base, place)
+        if "variants" in below or "resolve" in below:
+            raise TargetError(f"target {name!r} can't extend {base!r}", where=str(path), why="it stands for others")
+        tables = {
+            key: {**below[key], **merged[key]} for key in merged if _is_table(below, key) and _is_table(merged, key)
+        }
+        merged = {**below, **merged, **tables}
+        if "extends" not in below:
+            merged.pop("extends", None)
+        bases.append(folder)
+    return merged, tuple(bases)
+
+
+def _is_table(raw: dict[str, Any], key: str) -> bool:
+    return isinstance(raw.get(key), dict)
 
 
 def load_variants(name: str) -> list[Target]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgeq.compiler.costs import Kind, load_costs
+from edgeq.compiler.costs import Kind
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
 from edgeq.qat.grids import Grid, SearchedWeights, grid_of
@@ -42,12 +42,12 @@ def _counted(module: QatModule, cost: str) -> CostOf:
 
 
 def _tabled(module: QatModule, target: str) -> CostOf:
-    folder = load_target(target).folder
-    costs = load_costs(folder)
+    loaded = load_target(target)
+    costs = loaded.costs
     if costs is None:
         raise UsageError(
             "the target has no table of costs",
-            where=str(folder / "costs.toml"),
+            where=str(loaded.folder / "costs.toml"),
             hint=f"search for {' or '.join(COSTS)}; docs/new-target.md says how a table is made",
         )
 

@@ -142,7 +142,15 @@ def _artifact(
     job: Job, at: Path, targets: Sequence[Target], suite: Suite, pool: _Pool, parts: _Parts
 ) -> tuple[Entry, Path]:
     measure = suite.measure.model_dump_json()
-    key = content_key([_content(at), _sources(), *(_folder_digest(t.folder) for t in targets), measure, job.model])
+    key = content_key(
+        [
+            _content(at),
+            _sources(),
+            *(_folder_digest(f) for t in targets for f in (t.folder, *t.bases)),
+            measure,
+            job.model,
+        ]
+    )
 
     def build(made: Path) -> Entry:
         with pool.take() as builder:

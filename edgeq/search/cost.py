@@ -165,9 +165,7 @@ def _measured(
 
 def _predicted(networks: Sequence[Network], store: Store, target: Target) -> tuple[dict[str, Rows], list[str]]:
     """Whatever something is known about."""
-    from edgeq.compiler.costs import load_costs
-
-    table = load_costs(target.folder)
+    table = target.costs
     resources = {"latency", "instructions"}
     if table is not None:
         resources.discard("instructions" if table.unit == "ps" else "latency")

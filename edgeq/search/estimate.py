@@ -137,9 +137,9 @@ def _fit(rows: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float64], list[f
 
 def _from_table(target: Target, steps: Sequence[Step]) -> dict[str, float] | None:
     """Amounts after the target's own table of costs; steps that multiply nothing cost a tenth a byte touched."""
-    from edgeq.compiler.costs import Kind, load_costs
+    from edgeq.compiler.costs import Kind
 
-    costs = load_costs(target.folder)
+    costs = target.costs
     if costs is None:
         return None
     unit = 1e-12 if costs.unit == "ps" else 1.0

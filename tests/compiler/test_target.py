@@ -104,3 +104,63 @@ def test_an_alias_that_nothing_here_satisfies(tmp_path):
     else:
         with pytest.raises(TargetError, match="this processor runs none of arm-dotprod"):
             load_target(str(board))
+
+
+def extension(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "target.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_target_that_extends_another_has_its_files_and_its_tables():
+    base, target = load_target("arm-neon"), load_target("arm-cortex-a53")
+    assert target.spec.codegen.mcpu == "cortex-a53"
+    assert target.spec.codegen.mtriple == base.spec.codegen.mtriple
+    assert target.spec.toolchain.emulator == base.spec.toolchain.emulator
+    assert target.file("inner.py") == base.folder / "inner.py"
+    assert target.costs == base.costs
+    assert list(target.folder.iterdir()) == [target.folder / "target.toml"]
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("name", ["arm-cortex-a53", "arm-cortex-a55", "arm-cortex-a510", "arm-cortex-a7"])
+def test_cores_by_name_give_the_references_bits(name, tmp_path):
+    m = Layers()
+    y = m.conv(m.input(1, 3, 8, 8), 8, 3)
+    graph = m.finish(m.add(m.conv(m.conv(y, 8, 3, group=8), 8, 1), y))
+    compiled = compile_graph(graph, load_target(name))
+    artifact.write(compiled.image, compiled.objects, compiled.arch, tmp_path / "m.edgeq")
+    assert runtime.load(tmp_path / "m.edgeq").verify() == 1
+
+
+def test_extensions_may_stand_on_each_other_and_lie_outside(tmp_path):
+    first = extension(tmp_path / "first", 'name = "first"\nextends = "arm-neon"\n[codegen]\nmcpu = "cortex-a53"\n')
+    second = extension(tmp_path / "second", 'name = "second"\nextends = "../first"\ndescription = "mine"\n')
+    target = load_target(str(second))
+    assert (target.name, target.spec.description, target.spec.codegen.mcpu) == ("second", "mine", "cortex-a53")
+    assert [folder.name for folder in target.bases] == ["first", "arm-neon"]
+    assert first.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("extends = 3", "must be the name of a target"),
+        ('extends = "arm"', "can't extend 'arm'"),
+        ('extends = "../mine"', "goes in a circle"),
+        ('extends = "arm-neom"', "unknown target 'arm-neom'"),
+        ('extends = "arm-neon"\n[codegen]\nsurprise = 1', "surprise"),
+    ],
+)
+def test_extensions_that_are_wrong(text, words, tmp_path):
+    with pytest.raises(TargetError, match=words):
+        load_target(str(extension(tmp_path / "mine", f'name = "mine"\n{text}\n')))
+
+
+@pytest.mark.parametrize(
+    ("given", "offered"), [("cortex-a53", "arm-cortex-a53"), ("m4", "cortex-m4"), ("ARM_cortex_a53", "arm-cortex-a53")]
+)
+def test_near_names_are_offered(given, offered):
+    with pytest.raises(TargetError) as caught:
+        load_target(given)
+    assert f"did you mean {offered!r}" in str(caught.value.hint)

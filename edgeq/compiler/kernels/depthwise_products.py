@@ -341,7 +341,7 @@ class Widening(WordSums):
 
 @lru_cache(maxsize=64)
 def _target_module(target: Target) -> ModuleType:
-    path = target.folder / "depthwise.py"
+    path = target.file("depthwise.py")
     spec = spec_from_file_location(f"edgeq_target_{target.name.replace('-', '_')}_depthwise", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise TargetError(
