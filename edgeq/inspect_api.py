@@ -181,18 +181,29 @@ def _checked(manifest: Any, where: str | Path) -> _Manifest:
         ) from error
 
 
+def _largest(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest to judge, with sizes; of an artifact that of the program that needs the largest arena on any CPU."""
+    if facts["kind"] != "artifact":
+        return {**facts["manifest"], "sizes": facts["sizes"]}
+    from edgeq.artifact.read import read
+
+    images = [image for variant in read(Path(facts["path"])).variants for image in variant.programs]
+    image = max(images, key=lambda each: each.arena_size)
+    return {**image.manifest, "sizes": {**facts["sizes"], "arena": image.arena_size}}
+
+
 def _fit_of_file(facts: Mapping[str, Any], target: str | None, limits: Mapping[str, int | None]) -> Fit:
     """A compiled file against the memories of its own target."""
     from edgeq.compiler.fit import fit_manifest
     from edgeq.compiler.target import list_targets, load_target
 
-    manifest = _checked({**facts["manifest"], "sizes": facts["sizes"]}, facts["path"])
+    manifest = _checked(_largest(facts), facts["path"])
     if target is not None and target.rstrip("/").rpartition("/")[2] != manifest.target:
         raise UsageError(
             "this file was compiled for another target",
             where=str(facts["path"]),
             why=f"it is for {manifest.target}, not for {target}",
-            hint="inspect the model it was made from",
+            hint="leave --target out, or inspect the model it was made from",
         )
     # A name out of a file is looked for among the built-in targets only.
     device = load_target(target or manifest.target) if target or manifest.target in list_targets() else None

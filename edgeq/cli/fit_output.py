@@ -44,7 +44,8 @@ def show_layers(console: Console, found: dict[str, Any]) -> None:
 def summary(found: dict[str, Any]) -> dict[str, str]:
     """Flash, RAM and the fullest layer, one fact a line."""
     code = f"code {units.size(found['code'])}" if found["code"] else "code is your compiler's"
-    stack = f"stack {units.size(found['stack'])} at most" if found["stack"] else "stack is your compiler's"
+    unknown = "stack isn't counted" if found["code"] else "stack is your compiler's"
+    stack = f"stack {units.size(found['stack'])} at most" if found["stack"] else unknown
     fast = found.get("fast")
     return {
         "flash": f"{room(found['flash_needed'], found['flash'])}: {code}, weights {units.size(found['weights'])}",

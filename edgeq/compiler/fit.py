@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 4  # buffers of the fullest moment, or layers, that a message lists
 SPATIAL_RANK = 4
+SMALLEST_SCALE = 0.25  # of an input's side: below that it is another problem
 ROW_WISE_STACK = 512  # more that the entry function may take where layers run row-wise
 
 
@@ -236,7 +237,7 @@ def _smaller_image(found: Fit, image: Sequence[int]) -> list[str]:
         return []
     scale = (room / found.arena) ** 0.5
     height, width = (int(size * scale) for size in image[2:])
-    if min(height, width) < 1:
+    if scale < SMALLEST_SCALE or min(height, width) < 1:
         return []
     return [f"an input of about {height}x{width} instead of {image[2]}x{image[3]} would fit (estimated)"]
 

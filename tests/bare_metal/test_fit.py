@@ -62,6 +62,14 @@ def test_an_artifact_is_judged_by_given_limits(graph, tmp_path) -> None:
         edgeq.inspect(path, target="cortex-m4")
 
 
+def test_of_several_variants_the_one_with_the_largest_arena_counts(graph, tmp_path) -> None:
+    path = edgeq.compile(graph, target="arm", output=tmp_path / "digits.edgeq").path
+    facts = edgeq.inspect(path, ram=1 << 20)
+    assert facts["fit"]["arena"] == facts["sizes"]["arena"]
+    assert facts["fit"]["peak"]["ram"] <= facts["fit"]["arena"] <= facts["fit"]["peak"]["ram"] * 1.2
+    assert "stack isn't counted" in command("inspect", path, "--ram", "1M").out
+
+
 def test_a_float_model_needs_no_data(digits) -> None:
     facts = edgeq.inspect(digits / "digits.onnx", target="cortex-m7")
     assert facts["kind"] == "float model"
