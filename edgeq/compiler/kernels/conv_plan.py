@@ -24,6 +24,7 @@ TASK_MACS = 250_000  # about 2–20 µs: fine enough to share out, coarse enough
 MAX_TASKS = 64
 TASK_PIXELS = 12  # at least a tile
 TASK_CHANNELS = 64
+SHARES = 4  # threads among which tasks divide evenly
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def count_tasks(x: Image, y: Image, window: Window, groups: int) -> int:
     """How many tasks a convolution is worth, whatever the target: by its multiplications, pixels and channels."""
     macs = y.n * y.h * y.w * y.c * (x.c // groups) * window.kh * window.kw
     pixels = -(-(y.n * y.h * y.w) // TASK_PIXELS)
-    return max(1, min(MAX_TASKS, macs // TASK_MACS, pixels if pixels > 1 else -(-y.c // TASK_CHANNELS)))
+    tasks = max(1, min(MAX_TASKS, macs // TASK_MACS, pixels if pixels > 1 else -(-y.c // TASK_CHANNELS)))
+    return tasks - tasks % SHARES if tasks > SHARES else tasks
 
 
 def choose_blocks(
@@ -181,7 +183,7 @@ def choose_blocks(
         columns = (width * tile_w - 1) * window.stride_w + (window.kw - 1) * window.dilation_w + 1
         return rows * min(columns, x.w) * x.c
 
-    per_task = max(1, tiles // tasks)
+    per_task = _even(tiles, tasks)
     if per_task < tiles_w or reads(1, tiles_w) > 4 * limit:
         width = min(per_task, tiles_w)
         while width > 1 and reads(1, width) > limit:
@@ -191,6 +193,12 @@ def choose_blocks(
     while height > 1 and reads(height, tiles_w) > limit:
         height = -(-height // 2)
     return tile_h * -(-strips // -(-strips // height)), tile_w * tiles_w
+
+
+def _even(tiles: int, tasks: int) -> int:
+    """Tiles of a block, about tiles / tasks, so that SHARES threads have as little as possible to do at most."""
+    rounded = (max(1, tiles // tasks), -(-tiles // tasks))
+    return min(rounded, key=lambda size: math.ceil(math.ceil(tiles / size) / SHARES) * size)
 
 
 @dataclass(frozen=True)
