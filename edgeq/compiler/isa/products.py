@@ -102,9 +102,12 @@ class Product:
         return 8 // self.bits
 
     def depths(self, groups: int) -> tuple[int, ...]:
-        """Values of `depth` to try for runs of this many groups, longest first; whole bytes of packed weights."""
-        shorter = [d for d in narrow.DEPTHS if d < groups and d % self.per_byte == 0]
-        return min(groups, narrow.LONGEST), *shorter
+        """Values of `depth` to try for runs of this many groups, longest first: windows of the same length, whole bytes
+        of packed weights."""
+        per = self.per_byte
+        windows = dict.fromkeys(-(-groups // depth) for depth in (narrow.LONGEST, *narrow.DEPTHS))
+        even = (-(-groups // (count * per)) * per for count in windows)
+        return tuple(dict.fromkeys(min(depth, groups) for depth in even))
 
     def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
         """The first of `depths` that is safe for weights int8 [columns, runs, groups, group], 0: none."""
