@@ -229,30 +229,20 @@ class _Emitter:
             u = tir.bind(start + position * stride)
             v = tir.bind(position * plan.v_stride + (0 if chunk is None else chunk * self._chunk_channels))
             m = tir.bind(plan.m_start + position * plan.m_stride)
-            first = self._start(columns, position) if chunk is None else None
             with T.serial(0, self._pieces(block)) as piece:
                 own_v = tir.bind(v + piece * (rows * plan.channels))
                 own_m = tir.bind(m + piece * (rows * 2 * plan.columns))
-                self._register_tile(columns, (weights, u), own_v, own_m, first)
+                self._register_tile(columns, (weights, u), own_v, own_m, chunk is None)
 
     @property
     def _chunk_channels(self) -> int:
         return self.plan.chunk_groups * self.product.group
 
-    def _start(self, columns: _Columns, position: Expr) -> list[Expr]:
-        """Registers a position's sums start from: the epilogue's start value at (1, 1), else 0."""
-        mask = tir.bind(tir.tirx.Select(position == self.transform.center, tir.const(-1), tir.const(0)))
-        spread = tir.broadcast(mask, self.isa.lanes)
-        return [
-            tir.bind(_op.bitwise_and(bias, spread)) for bias in self.emitter.bias(columns.position, columns.vectors)
-        ]
-
-    def _register_tile(
-        self, columns: _Columns, weights: tuple[Expr, Expr], v: Expr, m: Expr, start: list[Expr] | None
-    ) -> None:
+    def _register_tile(self, columns: _Columns, weights: tuple[Expr, Expr], v: Expr, m: Expr, is_first: bool) -> None:
         rows, vectors, lanes = self.plan.rows, columns.vectors, self.isa.lanes
         places = [[m + (row * self.plan.columns + v * lanes) * 2 for v in range(vectors)] for row in range(rows)]
-        starts = [[self._m(place) for place in line] for line in places] if start is None else [start] * rows
+        zero = tir.broadcast(tir.const(0), lanes)  # the first addition of a short sum goes away
+        starts = [[zero if is_first else self._m(place) for place in line] for line in places]
         initial = self.product.initial(starts)
         acc = tir.alloc(len(initial), f"int32x{lanes}")
         for number, value in enumerate(initial):
@@ -315,11 +305,15 @@ class _Emitter:
         chain: Chain = t.outputs
         arithmetic, dtype = _arithmetic(lanes, "int32"), f"int32x{lanes}"
         outputs: list[Expr] = []
+        biases = self.emitter.bias(columns.position, columns.vectors)
         for vector in range(columns.vectors):
             start = tir.bind(plan.m_start + tile * (2 * plan.columns) + vector * 2 * lanes)
             halves, result = tir.alloc(t.m * t.taps, dtype), tir.alloc(t.m * t.m, dtype)
             for j in range(t.taps):
-                values = [tir.hold(self._m(start + (i * t.taps + j) * plan.m_stride)) for i in range(t.taps)]
+                sums = [self._m(start + (i * t.taps + j) * plan.m_stride) for i in range(t.taps)]
+                if j == t.center % t.taps:
+                    sums[t.center // t.taps] += biases[vector]  # from (1, 1) a start value reaches every output
+                values = [tir.hold(value) for value in sums]
                 for i, value in enumerate(chain(values, arithmetic)):
                     tir.store(halves, i * t.taps + j, value)
             for i in range(t.m):

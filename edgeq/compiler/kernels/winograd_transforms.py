@@ -52,7 +52,8 @@ def _weights_2(g: Sequence[Vector], a: Arithmetic) -> list[Vector]:
 
 def _weights_4(g: Sequence[Vector], a: Arithmetic) -> list[Vector]:
     ends, outer, middle = a.keep(g[0] + g[2]), a.keep(g[0] + a.times(g[2], 4)), a.keep(a.times(g[1], 2))
-    return [g[0], ends + g[1], ends - g[1], outer + middle, outer - middle, g[2]]
+    # The first and the last row could stay as they are; times 6 the outputs needn't multiply them.
+    return [a.times(g[0], 6), ends + g[1], ends - g[1], outer + middle, outer - middle, a.times(g[2], 6)]
 
 
 def _inputs_2(d: Sequence[Vector], a: Arithmetic) -> list[Vector]:
@@ -61,10 +62,11 @@ def _inputs_2(d: Sequence[Vector], a: Arithmetic) -> list[Vector]:
 
 def _inputs_4(d: Sequence[Vector], a: Arithmetic) -> list[Vector]:
     even, odd = a.keep(d[4] - d[2]), a.keep(a.times(d[3] - d[1], 2))
+    far, near = a.keep(d[4] - a.times(d[2], 4)), a.keep(d[3] - a.times(d[1], 4))
     return [
         a.times(d[0] - d[2], 4) + even,
-        (d[3] + d[4]) - a.times(d[1] + d[2], 4),
-        (d[4] - d[3]) + a.times(d[1] - d[2], 4),
+        far + near,
+        far - near,
         even + odd,
         even - odd,
         (d[5] - d[3]) - a.times(odd, 2),
@@ -79,10 +81,10 @@ def _outputs_4(m: Sequence[Vector], a: Arithmetic) -> list[Vector]:
     sum1, difference1 = a.keep(m[1] + m[2]), a.keep(m[1] - m[2])
     sum2, difference2 = a.keep(m[3] + m[4]), a.keep(m[3] - m[4])
     return [
-        a.times(m[0], 6) + (sum2 - a.times(sum1, 4)),
+        m[0] + (sum2 - a.times(sum1, 4)),
         difference2 - a.times(difference1, 2),
         sum2 - sum1,
-        a.times(difference2, 2) + (a.times(m[5], 6) - difference1),
+        a.times(difference2, 2) + (m[5] - difference1),
     ]
 
 
