@@ -89,6 +89,6 @@ def test_costs_need_a_target_that_has_them() -> None:
     alone = edgeq("targets", "--costs")
     assert alone.code == 2
     assert "one target" in alone.err
-    missing = edgeq("targets", "x86-sse4", "--costs")
+    missing = edgeq("targets", "x86-avxvnni", "--costs")
     assert missing.code == 2
     assert "edgeq search measures" in missing.err
