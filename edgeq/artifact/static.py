@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgeq.compiler.target import Target
 
 _FLAGS = ["-Os", "-std=c11", "-ffreestanding", "-fno-stack-protector", "-fno-sanitize=all", "-g0", "-Wall"]
+_FLAGS += ["-fno-jump-tables"]  # their numbers between instructions would be read as code (stack.py)
 # What firmware has no use for; attributes go too, so that the library links with either float ABI.
 _DISCARD = """SECTIONS {
   /DISCARD/ : { *(.ARM.exidx*) *(.ARM.attributes) *(.debug*) *(.eh_frame*) *(.note*) *(.comment) }

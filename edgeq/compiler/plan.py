@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,20 +85,33 @@ def lifetimes(program: Program) -> list[Lifetime]:
     return result
 
 
+def lower_bound(program: Program) -> int:
+    """Most bytes that are alive at once: what no plan can beat."""
+    return max(_alive(lifetimes(program), len(program.steps)), default=0)
+
+
 def _parts(whole: Lifetime, buffer: Buffer, program: Program) -> list[Lifetime]:
     """A buffer's parts; what lies behind its data lives as long as its last part."""
     found = spans(buffer.size, program.touches[whole.index])
-    parts = []
+    parts: list[Lifetime] = []
     for number, span in enumerate(found):
         stop = whole.size if number == len(found) - 1 else found[number + 1].start
         begin = whole.first if buffer.role == "input" else span.first
         end = whole.last if buffer.role == "output" else span.last
-        parts.append(Lifetime(whole.index, begin, max(begin, end), stop - span.start, span.start))
+        end = max(begin, end)
+        if parts and (parts[-1].first, parts[-1].last) == (begin, end):
+            parts[-1] = replace(parts[-1], size=stop - parts[-1].start)
+        else:
+            parts.append(Lifetime(whole.index, begin, end, stop - span.start, span.start))
     return parts
 
 
-def plan_memory(program: Program) -> Plan:
-    """Places all buffers; deterministic. Where the program has `fast_room`, hot buffers go there."""
+def plan_memory(program: Program, enough: int = 0) -> Plan:
+    """Places all buffers; deterministic. Where the program has `fast_room`, hot buffers go there.
+
+    Args:
+        enough: bytes; a smaller arena isn't looked for, nor one of that size where more is alive at once.
+    """
     grouped = [list(parts) for _, parts in itertools.groupby(lifetimes(program), key=lambda life: life.index)]
     wholes = [_whole(parts) for parts in grouped]
     room = program.fast_room - program.end_slack
@@ -117,7 +130,9 @@ def plan_memory(program: Program) -> Plan:
     placings = [(_first_fit(sequence, program.alignment), sequence) for sequence in sequences]
     best, sequence = min(placings, key=lambda entry: entry[0][1])
     bound = max(_alive([life for life in lives if life.index not in hot], steps), default=0)
-    placed, size = _bettered(best, sequence, program.alignment, bound)
+    wanted = max(bound, enough)
+    hopeless = 0 < enough < bound
+    placed, size = best if hopeless else _bettered(best, sequence, program.alignment, wanted)
     offsets = {**placed, **hot}
     return Plan([offsets[i] for i in range(len(grouped))], size, bound, lives, frozenset(hot), fast_size)
 
@@ -131,12 +146,12 @@ def _whole(parts: Sequence[Lifetime]) -> Lifetime:
 Placing = tuple[dict[int, int], int]  # offset of each buffer, size of the arena
 
 
-def _bettered(best: Placing, sequence: list[_Block], alignment: int, bound: int) -> Placing:
+def _bettered(best: Placing, sequence: list[_Block], alignment: int, wanted: int) -> Placing:
     """Moves a buffer that lies on top in front of one that it meets, as long as the arena doesn't grow for it."""
     rng = random.Random(0)
     for move in range(MOVES):
         offsets, size = best
-        if size <= bound:
+        if size <= wanted:
             break
         tops = [place for place, block in enumerate(sequence) if offsets[block.index] + block.end > size - alignment]
         place = rng.choice(tops)

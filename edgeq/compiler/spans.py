@@ -31,6 +31,7 @@ def spans(size: int, touches: Sequence[Touch]) -> list[Span]:
     first, last = np.full(size, never), np.full(size, -1, np.int64)
     for touch in touches:
         where = _bytes_of(touch.view)
+        where = where[(where >= 0) & (where < size)]  # phases of a transposed convolution begin inside the image
         first[where] = np.minimum(first[where], touch.step)
         last[where] = np.maximum(last[where], touch.step)
     used = np.flatnonzero(last >= 0)

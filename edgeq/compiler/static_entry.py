@@ -1,7 +1,8 @@
-"""The entry of a static library: one function that calls the kernels one after the other, with constant addresses."""
+"""The entry of a static library: one function that calls the kernels one after the other."""
 
 from __future__ import annotations
 
+from edgeq.compiler.call_table import CallTable
 from edgeq.compiler.entry import argument_address
 from edgeq.compiler.plan import Plan
 from edgeq.compiler.program import Program
@@ -15,6 +16,8 @@ HEAD = """#include <stdint.h>
 #define EDGEQ_MARK_BEGIN()
 #define EDGEQ_MARK_END()
 #endif
+/* Forget what was computed from the two bases: addresses that wait for a later call would fill the stack. */
+#define EDGEQ_FORGET() __asm__ volatile("" : "+r"(a), "+r"(w))
 """
 
 
@@ -28,21 +31,30 @@ def static_entry_source(name: str, program: Program, plan: Plan, weight_offsets:
 
     With EDGEQ_MARKS defined, every call stands between the two instructions that the counting plugin looks for.
     """
-    declared: dict[str, int] = {}
-    calls = []
-    for step in program.steps:
-        symbol = step.spec.symbol(target)
-        declared[symbol] = len(step.arguments)
-        arguments = [
-            argument_address(step, position, plan, weight_offsets, target) for position in range(len(step.arguments))
-        ]
-        call = f"{symbol}(0, {step.spec.tasks()}, {', '.join(arguments)});"
-        calls += ["  EDGEQ_MARK_BEGIN();", f"  {call}", "  EDGEQ_MARK_END();"]
-    declarations = [f"void {s}(int32_t, int32_t{', const void*' * n});" for s, n in declared.items()]
+    counts = {step.spec.symbol(target): len(step.arguments) for step in program.steps}
+    declarations = [f"void {s}(int32_t, int32_t{', const void*' * n});" for s, n in counts.items()]
+    table = CallTable(program, plan, weight_offsets, target)
+    if table.worth_it:
+        calls = table.statements()
+        declarations.append(table.data())
+    else:
+        calls = _calls(program, plan, weight_offsets, target)
     weights = f"extern const uint8_t {name}_weights[];"
     signature = run_signature(name, bool(plan.fast))
     start = [f"{signature};", f"{signature} {{"]
-    body = ["  uint8_t* const a = arena;", f"  const uint8_t* const w = {name}_weights;", "  const int slot = 0;"]
+    body = ["  uint8_t* a = arena;", f"  const uint8_t* w = {name}_weights;", "  const int slot = 0;"]
     body += ["  uint8_t* const f = fast_arena;"] if plan.fast else []
     unused = "  (void)a; (void)w; (void)slot;"
     return HEAD + "\n".join([*declarations, weights, *start, *body, unused, *calls, "}", ""])
+
+
+def _calls(program: Program, plan: Plan, weight_offsets: list[int], target: Target) -> list[str]:
+    """Every call with constant addresses, one after the other."""
+    lines = []
+    for step in program.steps:
+        arguments = [
+            argument_address(step, position, plan, weight_offsets, target) for position in range(len(step.arguments))
+        ]
+        call = f"{step.spec.symbol(target)}(0, {step.spec.tasks()}, {', '.join(arguments)});"
+        lines += ["  EDGEQ_MARK_BEGIN();", f"  {call}", "  EDGEQ_MARK_END();"]
+    return lines

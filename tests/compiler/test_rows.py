@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 import edgeq
 from edgeq import artifact, runtime
+from edgeq.artifact.format import Golden
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.rows.search import place_within
 from edgeq.compiler.rows.stream import Region, stream, streamable
 from edgeq.compiler.rows.windows import RowWindow, row_windows
 from edgeq.errors import CompileError, UsageError
+from edgeq.evaluate.firmware import run_firmware
 from edgeq.integer import IntegerGraph, reference
 from edgeq.integer.builder import GraphBuilder, emit
 from edgeq.integer.graph import Quant
@@ -198,6 +200,44 @@ def test_artifacts_for_this_machine(seed: int, target: str, tmp_path: Path) -> N
     assert [model.verify(threads=count) for count in (1, 3)] == [1, 1]
 
 
+def conforms(graph: IntegerGraph, seed: int, target: str, path: Path, pool: KernelBuilder) -> None:
+    """Every region of a graph, executed: the bits of the graph as it was."""
+    for region in regions(graph, np.random.default_rng(seed)):
+        inputs = inputs_of(graph, seed)
+        expected = Golden(list(inputs.values()), list(reference.run(graph, inputs).values()))
+        rows = compile_graph(stream(graph, region), load_target(target), CompileOptions(golden=[expected]), pool)
+        artifact.write(rows.image, rows.objects, rows.arch, path)
+        model = runtime.load(path)
+        assert [model.verify(threads=count) for count in (1, 3)] == [1, 1]
+
+
+@pytest.mark.parametrize("target", NATIVE)
+def test_executed_rows(target: str, tmp_path: Path) -> None:
+    with KernelBuilder(2) as pool:
+        for seed in (1, 2):
+            conforms(Chain(seed, (24, 12)).graph, seed, target, tmp_path / "m.edgeq", pool)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", NATIVE)
+def test_executed_rows_sweep(target: str, tmp_path: Path) -> None:
+    with KernelBuilder(2) as pool:
+        for seed in range(100, 120):
+            conforms(Chain(seed, (24, 12)).graph, seed, target, tmp_path / "m.edgeq", pool)
+            conforms(RandomLayers(seed).graph(), seed, target, tmp_path / "m.edgeq", pool)
+
+
+@pytest.mark.firmware
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(200, 210))
+def test_firmware_sweep(seed: int) -> None:
+    """Small buffers without gaps between them: a row that dies too early shows."""
+    graph = Chain(seed, (24, 12)).graph
+    for region in regions(graph, np.random.default_rng(seed)):
+        assert run_firmware(compile_graph(stream(graph, region), load_target("cortex-m4"))).different == 0
+
+
+@pytest.mark.firmware
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
 def test_firmware(target: str, tmp_path: Path) -> None:
     graph = Chain(11, (40, 32), 5).graph

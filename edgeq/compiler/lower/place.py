@@ -72,6 +72,7 @@ def place(groups: list[Group]) -> Placement:
     for group in groups:
         if group.op == "Concat" and not is_edgeq(group.main):
             _host(group, made_by, placement)
+    placement.joined -= set(placement.host)  # one that is part of another has no memory of its own
     for group in groups:
         if group.op in CONVOLUTIONS and is_edgeq(group.main):
             _request_halo(group, made_by, placement)
@@ -125,7 +126,7 @@ def _host(group: Group, made_by: dict[ir.Value, Group], placement: Placement) ->
             placement.host[value] = (output, axis, start)
         start += length
     readers = [len(value.consumers()) for value in group.main.inputs if value is not None]
-    if axis == HEIGHT and len(output.shape or ()) == 4 and output not in placement.host and set(readers) == {1}:
+    if axis == HEIGHT and len(output.shape or ()) == 4 and set(readers) == {1}:
         placement.joined.add(output)
 
 

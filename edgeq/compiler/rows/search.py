@@ -14,14 +14,14 @@ import onnx_ir as ir
 from edgeq.compiler.fit import memory_by_step
 from edgeq.compiler.kernels.copy import CopySpec
 from edgeq.compiler.lower.fuse import Group, group_nodes
-from edgeq.compiler.plan import Plan, plan_memory
+from edgeq.compiler.plan import Plan, lower_bound, plan_memory
 from edgeq.compiler.program import Program
 from edgeq.compiler.rows.stream import Region, stream, streamable
 from edgeq.integer.graph import IntegerGraph
 
 CHUNKS = (16384, 8192, 4096, 2048, 1024, 1)  # bytes that are made at once; 1: a row
-ENDS = 24  # ends of regions that are looked at, those with the smallest tensors
-BEST = 4  # of them, how many are looked at with larger chunks
+ENDS = 12  # ends of regions that are looked at, those with the smallest tensors
+BEST = 3  # of them, how many are looked at with larger chunks
 # Instructions of a kernel call beside its work, and of copying a byte, roughly: they rank what fits.
 CALL_COST, BYTE_COST = 120, 1
 
@@ -93,33 +93,40 @@ def place_within(graph: IntegerGraph, lower: Lower, limit: int | None) -> Found:
 
     Where nothing stays below the limit the whole program is the result, and `nearest` says what could be had.
     """
-    whole = _placed(graph, lower)
+    whole = _placed(lower(graph), graph)
     if limit is None or whole.arena <= limit:
         return Found(whole, None, whole.arena)
-    smallest = [(_placed(stream(graph, region), lower), region) for region in _regions(graph, whole, limit)]
+    room = limit - whole.program.end_slack
+    smallest = []
+    for region in _regions(graph, whole, limit):
+        rows = stream(graph, region)
+        smallest.append((_placed(lower(rows), rows, room), region))
     nearest = min([placed.arena for placed, _ in smallest], default=whole.arena)
-    fitting = sorted((entry for entry in smallest if entry[0].arena <= limit), key=lambda entry: entry[0].cost)
+    fitting = sorted((entry for entry in smallest if entry[0].arena <= limit), key=lambda entry: entry[0].arena)
     if not fitting:
         return Found(whole, None, min(nearest, whole.arena))
-    roomiest = sorted(fitting, key=lambda entry: entry[0].arena)[:BEST]
-    candidates = [*fitting, *_larger(graph, lower, limit, [region for _, region in roomiest])]
+    roomiest = [region for _, region in fitting[:BEST]]
+    candidates = [*fitting, *_larger(graph, lower, room, roomiest)]
     best, region = min(candidates, key=lambda entry: entry[0].cost)
     return Found(best, _facts(graph, whole, best, region), nearest)
 
 
-def _placed(graph: IntegerGraph, lower: Lower) -> Placed:
-    program = lower(graph)
-    return Placed(graph, program, plan_memory(program))
+def _placed(program: Program, graph: IntegerGraph, enough: int = 0) -> Placed:
+    return Placed(graph, program, plan_memory(program, enough))
 
 
-def _larger(graph: IntegerGraph, lower: Lower, limit: int, regions: list[Region]) -> Iterator[tuple[Placed, Region]]:
+def _larger(graph: IntegerGraph, lower: Lower, room: int, regions: list[Region]) -> Iterator[tuple[Placed, Region]]:
     """The same regions with larger chunks and fewer copies, as far as they fit."""
     for region in regions:
         for kept in (False, True):
             for chunk in CHUNKS:
                 wider = Region(region.start, region.stop, chunk, kept)
-                placed = _placed(stream(graph, wider), lower)
-                if placed.arena <= limit:
+                rows = stream(graph, wider)
+                program = lower(rows)
+                if lower_bound(program) > room:
+                    continue
+                placed = _placed(program, rows, room)
+                if placed.plan.size <= room:
                     yield placed, wider
                     break  # smaller chunks cost more
 
