@@ -53,15 +53,15 @@ def scalar(dtype: str) -> str:
 
 
 class Scalariser:
-    """One function at a time; `functions` collects the helper functions that it calls, by name."""
+    """Takes one function apart."""
 
     def __init__(self) -> None:
-        self.functions: set[str] = set()
-        self._lanes: dict[Any, list[Expr]] = {}
-        self._buffers: dict[Any, tuple[Any, int]] = {}
-        self._data: set[Any] = set()
-        self._narrow: set[Any] = set()
-        self._pending: list[Any] = []
+        self._lanes: dict[Any, list[Expr]] = {}  # vector name -> names of its lanes
+        self._buffers: dict[Any, tuple[Any, int]] = {}  # local array -> array of scalars, lanes of an element
+        self._memory: dict[Any, Any] = {}  # buffer -> pointer that it looks at
+        self._data: set[Any] = set()  # names of what was read from memory, or made of it
+        self._narrow: set[Any] = set()  # names of numbers that fit 16 bits
+        self._pending: list[Any] = []  # what has to stand in front of the statement at hand
         self._count = 0
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -96,7 +96,10 @@ class Scalariser:
         return [tirx.For(stmt.loop_var, first, extent, tirx.ForKind.SERIAL, self.body(stmt.body))]
 
     def _stmt_While(self, stmt: Any) -> list[Any]:
-        return [tirx.While(self._one(stmt.condition), self.body(stmt.body))]
+        condition = self._one(stmt.condition)
+        if self._pending:  # it would be computed once, in front of the loop
+            raise CompileError("C source has no form for a loop whose condition holds vectors")
+        return [tirx.While(condition, self.body(stmt.body))]
 
     def _stmt_IfThenElse(self, stmt: Any) -> list[Any]:
         other = None if stmt.else_case is None else self.body(stmt.else_case)
@@ -106,6 +109,7 @@ class Scalariser:
         return self._statement(stmt.body)
 
     def _stmt_DeclBuffer(self, stmt: Any) -> list[Any]:
+        self._memory[stmt.buffer] = stmt.data
         return [stmt]
 
     def _stmt_AllocBuffer(self, stmt: Any) -> list[Any]:
@@ -137,13 +141,13 @@ class Scalariser:
     def _loop(self, stmt: Any, buffer: Any, places: list[Expr]) -> list[Any] | None:
         """Fills and copies of many neighbours as a loop; None: it is neither."""
         target, value = stmt.indices[0], stmt.value
-        if len(places) < LOOP_LANES or type(target).__name__ != "Ramp":
+        if len(places) < LOOP_LANES or type(target).__name__ != "Ramp" or stmt.buffer in self._buffers:
             return None
         lane = tirx.Var(self._name(), "int32")
         base, stride = self._one(target.base), self._one(target.stride)
         if type(value).__name__ == "Broadcast":
             (moved,) = set(self._expr_Broadcast(value))
-        elif type(value).__name__ == "TensorLoad" and value.source not in self._buffers and value.source != stmt.buffer:
+        elif type(value).__name__ == "TensorLoad" and self._apart(value.source, stmt.buffer):
             source = value.indices[0]
             if type(source).__name__ != "Ramp":
                 return None
@@ -152,6 +156,11 @@ class Scalariser:
             return None
         store = tirx.BufferStore(buffer, moved, [base + lane * stride])
         return [tirx.For(lane, tirx.const(0, "int32"), tirx.const(len(places), "int32"), tirx.ForKind.SERIAL, store)]
+
+    def _apart(self, source: Any, target: Any) -> bool:
+        """Whether two buffers are different parameters, which never overlap: else all is read before it is written."""
+        first, second = self._memory.get(source), self._memory.get(target)
+        return first is not None and second is not None and not first.same_as(second)
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -311,7 +320,6 @@ class Scalariser:
         """A call of a function of the prelude, as `edgeq_min_int32_t(a, b)`."""
         dtype = dtype_of(arguments[0])
         function = f"edgeq_{name}_{dtype}_t"
-        self.functions.add(function)
         return _op.call_pure_extern(result or dtype, function, *arguments)
 
     def _note(self, variable: Any, value: Expr) -> None:

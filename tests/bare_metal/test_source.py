@@ -169,3 +169,10 @@ def test_an_instruction_of_one_processor_has_no_source() -> None:
     with pytest.raises(CompileError, match=r"no form for llvm\.x86\.sse2\.pmadd\.wd") as caught:
         Scalariser().lanes(product)
     assert "c99" in str(caught.value.hint)
+
+
+def test_a_loop_whose_condition_holds_vectors_has_no_source() -> None:
+    tirx = pytest.importorskip("tvm").tirx
+    shared = tirx.Shuffle([tirx.Broadcast(tirx.Var("a", "int32") + 1, 2)], [tirx.const(0, "int32")])
+    with pytest.raises(CompileError, match="loop whose condition holds vectors"):
+        Scalariser().body(tirx.While(shared < 3, tirx.Evaluate(tirx.const(0, "int32"))))
