@@ -232,9 +232,12 @@ def firmware_report(compiled: Compiled, run: FirmwareRun, found: Fit) -> dict[st
         {"name": row["name"], "op": "+".join(row["ops"]), "instructions": count, "macs": row["macs"]}
         for row, count in zip(compiled.layers, run.steps, strict=True)
     ]
+    if run.cycles is not None:
+        steps = [{**step, "cycles_estimated": cycles} for step, cycles in zip(steps, run.cycles, strict=True)]
     return {
         "target": compiled.target.name,
         "instructions": run.total,
+        "cycles_estimated": None if run.cycles is None else sum(run.cycles),
         "stack": run.stack,
         "runs": run.runs,
         "different": run.different,

@@ -2,7 +2,9 @@
  *
  * A block without a marker adds its length each time it is entered. In a block with one, every instruction counts on
  * its own, so that a marker in the middle of a block costs no precision. `out=FILE` gets one number a marked region,
- * in order of execution. Declares the few functions it needs: QEMU's header is no part of distributions' packages, and
+ * in order of execution. `blocks=FILE` gets, for each block that ran in a region, the region's number, how often it ran
+ * and the bytes of its instructions with points in between; the few instructions of blocks with a marker are left out.
+ * Declares the few functions it needs: QEMU's header is no part of distributions' packages, and
  * its plugin interface differs between versions in two places that are told apart here (7.2 to 10). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -66,8 +68,17 @@ static const guest_info GUESTS[] = {
 
 static const guest_info *guest;
 static int api_version, is_open, has_failed;
-static uint64_t counter;
-static FILE *out;
+static uint64_t counter, region;
+static FILE *out, *profile;
+
+/* A block without a marker, kept for the profile. */
+typedef struct block_info {
+  struct block_info *next;
+  uint64_t runs, count;
+  char text[]; /* hexadecimal */
+} block_info;
+
+static block_info *blocks;
 
 /* QEMU refuses plugins of another interface version; scoreboards came with version 2. */
 __attribute__((constructor)) static void choose_version(void) {
@@ -81,11 +92,21 @@ static void add(unsigned cpu, void *data) {
   counter += (uintptr_t)data;
 }
 
+static void add_block(unsigned cpu, void *data) {
+  (void)cpu;
+  block_info *block = data;
+  counter += block->count;
+  block->runs++;
+}
+
 static void begin(unsigned cpu, void *data) {
   (void)cpu, (void)data;
   has_failed |= is_open;
   is_open = 1;
   counter = 0;
+  for (block_info *block = blocks; block != NULL; block = block->next) {
+    block->runs = 0;
+  }
 }
 
 static void end(unsigned cpu, void *data) {
@@ -93,6 +114,12 @@ static void end(unsigned cpu, void *data) {
   /* The closing marker has been counted already: it is no part of the region. */
   has_failed |= !is_open || fprintf(out, "%" PRIu64 "\n", counter - 1) < 0;
   is_open = 0;
+  for (block_info *block = blocks; profile != NULL && block != NULL; block = block->next) {
+    if (block->runs != 0) {
+      has_failed |= fprintf(profile, "%" PRIu64 " %" PRIu64 " %s\n", region, block->runs, block->text) < 0;
+    }
+  }
+  region++;
 }
 
 /* Up to 8 bytes of an instruction, zero behind its end. */
@@ -137,12 +164,43 @@ static run_callback marker(const struct qemu_plugin_insn *at) {
   return NULL;
 }
 
+/* The block for the profile; NULL without memory. */
+static block_info *keep(const struct qemu_plugin_tb *made, size_t count) {
+  enum { TEXT = 17 }; /* of an instruction: 8 bytes and a point */
+  block_info *block = malloc(sizeof *block + count * TEXT + 1);
+  if (block == NULL) {
+    has_failed = 1;
+    return NULL;
+  }
+  char *text = block->text;
+  for (size_t index = 0; index < count; index++) {
+    const struct qemu_plugin_insn *at = qemu_plugin_tb_get_insn(made, index);
+    const size_t size = qemu_plugin_insn_size(at);
+    uint8_t bytes[8];
+    bytes_of(at, size, bytes);
+    for (size_t place = 0; place < size && place < sizeof bytes; place++) {
+      text += sprintf(text, "%02x", bytes[place]);
+    }
+    *text++ = index + 1 < count ? '.' : '\0';
+  }
+  block->count = count;
+  block->runs = 0;
+  block->next = blocks;
+  blocks = block;
+  return block;
+}
+
 static void translated(plugin_id id, struct qemu_plugin_tb *block) {
   (void)id;
   const size_t count = qemu_plugin_tb_n_insns(block);
   bool has_marker = false;
   for (size_t index = 0; index < count; index++) {
     has_marker |= marker(qemu_plugin_tb_get_insn(block, index)) != NULL;
+  }
+  block_info *kept = has_marker || profile == NULL ? NULL : keep(block, count);
+  if (kept != NULL) {
+    qemu_plugin_register_vcpu_tb_exec_cb(block, add_block, 0, kept);
+    return;
   }
   if (!has_marker) {
     qemu_plugin_register_vcpu_tb_exec_cb(block, add, 0, (void *)(uintptr_t)count);
@@ -163,6 +221,9 @@ static void finished(plugin_id id, void *data) {
   /* "end" tells a whole file from one that a crash cut off. */
   fputs(has_failed || is_open ? "unbalanced markers\n" : "end\n", out);
   fclose(out);
+  if (profile != NULL) {
+    fclose(profile);
+  }
 }
 
 EXPORT int qemu_plugin_install(plugin_id id, const host_info *info, int count, char **arguments) {
@@ -172,13 +233,15 @@ EXPORT int qemu_plugin_install(plugin_id id, const host_info *info, int count, c
       guest = &GUESTS[index];
     }
   }
-  if (guest == NULL || count != 1 || strncmp(arguments[0], "out=", 4) != 0) {
-    fputs("the counting plugin is for x86_64, aarch64, arm and riscv64 and takes one argument, out=FILE\n", stderr);
+  if (guest == NULL || count < 1 || count > 2 || strncmp(arguments[0], "out=", 4) != 0 ||
+      (count == 2 && strncmp(arguments[1], "blocks=", 7) != 0)) {
+    fputs("the counting plugin is for x86_64, aarch64, arm and riscv64 and takes out=FILE and blocks=FILE\n", stderr);
     return -1;
   }
   out = fopen(arguments[0] + 4, "w");
-  if (out == NULL) {
-    perror(arguments[0] + 4);
+  profile = count == 2 ? fopen(arguments[1] + 7, "w") : NULL;
+  if (out == NULL || (count == 2 && profile == NULL)) {
+    perror("the counting plugin's files");
     return -1;
   }
   qemu_plugin_register_vcpu_tb_trans_cb(id, translated);

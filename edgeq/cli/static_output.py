@@ -45,14 +45,18 @@ def show_library(console: Console, model: str, result: CompileResult) -> None:
 
 def show_firmware(console: Console, report: dict[str, Any]) -> None:
     """Instructions of every step and in total, sizes, and whether all bits are right."""
-    listing = common.table("layer", "op", "instructions", "per MAC", right=("instructions", "per MAC"))
+    numbers = ["instructions", "per MAC", *(["cycles, estimated"] if report["cycles_estimated"] is not None else [])]
+    listing = common.table("layer", "op", *numbers, right=numbers)
     for step in report["steps"]:
         ratio = f"{step['instructions'] / step['macs']:.2f}" if step["macs"] else ""
-        listing.add_row(step["name"], step["op"], f"{step['instructions']:,}", ratio)
+        cycles = [f"{step['cycles_estimated']:,}"] if len(numbers) > 2 else []
+        listing.add_row(step["name"], step["op"], f"{step['instructions']:,}", ratio, *cycles)
     console.print(listing)
     sizes = report["sizes"]
     total = f"[bold]{report['instructions']:,}[/] instructions an inference"
     console.print(f"{total} on an emulated {report['target']} (exact; instructions are no time)")
+    if report["cycles_estimated"] is not None:
+        console.print(f"about {units.amount(report['cycles_estimated'])} cycles, estimated: memory without wait states")
     facts = {
         "arena": f"{sizes['arena']} B",
         **fit_output.row_wise(report),

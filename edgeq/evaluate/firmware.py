@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgeq.artifact.static import StaticSizes, write_static
 from edgeq.artifact.tools import run_tool
 from edgeq.errors import CompileError, RunError, ToolError
+from edgeq.evaluate.cycles import estimate
 from edgeq.runtime.build import count_plugin
 from edgeq.runtime.sources import runtime_root
 
@@ -29,6 +30,7 @@ EMULATOR, EMULATOR_PACKAGE = "qemu-system-arm", "qemu-system-arm"
 TIMEOUT = 600.0
 MEMORY_BYTES = 0x80000  # of flash and of RAM that the boards of `mps2` and `mps3` surely have where target.toml says
 LARGER_FLASH = dict.fromkeys(("mps2-an385", "mps2-an386", "mps2-an500"), 0x200000)  # they have 4 MiB there
+BLOCKS = "blocks.txt"
 _NAME = "model"
 _FAST_SECTION = ".fast_arena"
 
@@ -43,6 +45,7 @@ class FirmwareRun:
         runs: golden vectors that ran.
         different: bytes of their outputs that differ from the reference.
         sizes: of the library.
+        cycles: of each kernel call, estimated (evaluate/cycles.py); None: nothing is known about the core.
     """
 
     steps: list[int]
@@ -50,6 +53,7 @@ class FirmwareRun:
     runs: int
     different: int
     sizes: StaticSizes
+    cycles: list[int] | None = None
 
     @property
     def total(self) -> int:
@@ -71,6 +75,7 @@ def run_firmware(compiled: Compiled) -> FirmwareRun:
         sizes = write_static(compiled, folder, _NAME, marks=True)
         program = _link(folder, compiled.target, board, compiled.image.arena_size, compiled.fast_arena)
         printed, counts = run_counted(folder, program, board)
+        profile = (folder / BLOCKS).read_text(encoding="ascii") if (folder / BLOCKS).is_file() else ""
     facts = {key: int(value) for key, value in re.findall(r"^(runs|different|stack) (\d+)$", printed, re.MULTILINE)}
     steps, runs = len(compiled.program.steps), len(compiled.image.golden)
     if set(facts) != {"runs", "different", "stack"} or len(counts) != steps * runs + 1 or counts[-1] != "end":
@@ -81,7 +86,8 @@ def run_firmware(compiled: Compiled) -> FirmwareRun:
             hint="a processor of another kind than the code is for stops at its first instruction",
         )
     first = [int(count) for count in counts[:steps]]
-    return FirmwareRun(first, facts["stack"], facts["runs"], facts["different"], sizes)
+    cycles = estimate(profile, compiled.target.spec.codegen.mcpu, first)
+    return FirmwareRun(first, facts["stack"], facts["runs"], facts["different"], sizes, cycles)
 
 
 def _board(target: Target) -> Board:
@@ -162,7 +168,7 @@ def run_counted(folder: Path, program: Path, board: Board) -> tuple[str, list[st
     Raises:
         ToolError: no emulator. RunError: it hung.
     """
-    plugin = f"{count_plugin()},out=counts.txt"
+    plugin = f"{count_plugin()},out=counts.txt,blocks={BLOCKS}"
     command = [
         *(_tool(EMULATOR, EMULATOR_PACKAGE), "-M", board.machine, "-nographic", "-monitor", "none", "-serial", "none"),
         *("-semihosting-config", "enable=on,target=native", "-plugin", plugin, "-kernel", str(program)),
