@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -185,12 +186,14 @@ def _layers(
     slow = [row for number, row in enumerate(memory) if number not in fast]
     seen: set[str] = set()
     for number, row in enumerate(rows):
-        there = [(name, size) for name, _, _, size, first, last in slow if first <= number <= last and size]
-        there.sort(key=lambda buffer: -buffer[1])
-        alive.append([{"name": name, "bytes": size} for name, size in there])
+        there = Counter[str]()
+        for name, _, _, size, first, last in slow:
+            if first <= number <= last:
+                there[name] += size  # a buffer's parts together
+        alive.append([{"name": name, "bytes": size} for name, size in there.most_common() if size])
         code = 0 if row["kernel"] in seen else row["code"]
         seen.add(row["kernel"])
-        ram = sum(size for _, size in there)
+        ram = there.total()
         kept = {key: row[key] for key in ("name", "weights", "macs")}
         layers.append({**kept, "ops": list(row["ops"]), "ram": ram, "code": code})
     return layers, alive

@@ -111,6 +111,18 @@ def test_the_header_and_the_report(path, tmp_path) -> None:
     assert max(layer["ram"] for layer in found["layers"]) <= found["arena"]
 
 
+@pytest.mark.firmware
+def test_row_wise_layers_with_two_arenas(path, tmp_path) -> None:
+    done = edgeq.compile(path, target="cortex-m7", ram=6 << 10, fast_ram=1 << 10, output=tmp_path / "net")
+    assert done.report["checked"] == "emulated"
+    assert done.report["row_wise"]
+    found = done.report["fit"]
+    assert 0 < found["fast"]["size"] <= 1 << 10
+    assert found["ram_needed"] <= 6 << 10
+    names = [buffer["name"] for buffer in found["peak"]["buffers"]]
+    assert len(set(names)) == len(names)  # parts of a buffer are listed together
+
+
 def test_refused(path, tmp_path, builder) -> None:
     done = command("compile", path, "--target", "cortex-m7", "--fast-ram", "1M", "-o", tmp_path / "no")
     assert_refused(done, "less fast memory than that", "131072")
