@@ -22,7 +22,6 @@ import numpy as np
 from layers import Layer, conv_call
 from timing import Timed, measure
 
-from edgeq.compiler.isa.x86_products import BytePairs
 from edgeq.compiler.target import load_target
 
 MACS_A_PASS = {
@@ -76,7 +75,7 @@ def share_of(layer: Layer, bits: int, target: str, rounds: int, ceilings: dict[s
     """One kernel's speed beside its mix's."""
     call, empty, spec = conv_call(layer, bits, target)
     product = spec.plan(load_target(target)).product
-    mix = mix_of(target, product.depth, isinstance(product, BytePairs))
+    mix = mix_of(target, product.peer_depth, product.bounded)
     times = measure({"kernel": call, "empty": empty, "mix": ceilings[mix]}, rounds)
     kernel = float(np.percentile(layer.macs / (times["kernel"] - np.median(times["empty"])), 90)) / 1e9
     ceiling = float(np.percentile(PASSES * MACS_A_PASS[mix] / times["mix"], 90)) / 1e9

@@ -110,7 +110,7 @@ def test_many_random_layers(target: str, spec: ConvSpec, bits: int, storage: Sto
     check_width(spec, target, bits, storage, seed=5)
 
 
-@pytest.mark.parametrize(("bits", "depth"), [(8, 0), (7, 1), (6, 2), (5, 4), (4, 8), (3, 16), (2, 32)])
+@pytest.mark.parametrize(("bits", "depth"), [(8, 0), (7, 1), (6, 2), (5, 3), (4, 8), (3, 16), (2, 32)])
 def test_depth_of_the_worst_weights_of_a_width(bits: int, depth: int) -> None:
     spec = conv("x86-avx2", (1, 2, 2, 1024), 16)
     least = -64 if bits == 7 else -(2 ** (bits - 1))

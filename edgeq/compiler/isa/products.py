@@ -127,6 +127,11 @@ class Product:
         """Whether `accumulate` takes all runs of K at once, and `pack_layer` packs."""
         return False
 
+    @property
+    def peer_depth(self) -> int:
+        """Of a product that is `whole`: the depth of the bounded product that its steps come closest to."""
+        return self.depth
+
     def planned(self: _Self, depth: int, steps: tuple[int, ...]) -> _Self | None:
         """The same product for weights that allow this `depth`, or an arrangement (isa/x86_pairing.py); None: it is not
         exact for them."""

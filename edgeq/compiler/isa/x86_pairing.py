@@ -55,6 +55,10 @@ class ArrangedBytes(Product):
     def whole(self) -> bool:
         return True
 
+    @property
+    def peer_depth(self) -> int:
+        return 2 if self.layout and self.layout[3] < _EFFORT_UNIT * (_EFFORT[2] + _EFFORT[1]) / 2 else 1
+
     def planned(self, depth: int, steps: tuple[int, ...]) -> ArrangedBytes | None:
         return replace(self, layout=steps) if steps else None
 

@@ -48,9 +48,11 @@ class Mix:
     def of(cls, product: Product, target: Target, word_weights: bool = False) -> Mix | None:
         """The mix of a plan's product, None if the target doesn't list it."""
         for x_dtype, products in target.inner.PRODUCTS.items():
-            for number in range(len(products)):
+            for number, listed in enumerate(products):
+                if product.whole and x_dtype == product.x_dtype and listed.bounded and not listed.whole:
+                    return cls(x_dtype, number, product.peer_depth)
                 mix = cls(x_dtype, number, product.depth, product.bits, word_weights)
-                if mix.bits not in (8, *products[number].packings):
+                if mix.bits not in (8, *listed.packings):
                     continue
                 if mix.product(target) == product:
                     return mix
