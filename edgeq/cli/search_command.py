@@ -56,6 +56,13 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Policies judged side by side.")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Judge on the workers of a Dask cluster.")
 @click.option(
+    "--sensitivity",
+    type=click.Choice(["divergence", "hessian"]),
+    default="divergence",
+    show_default=True,
+    help="By running the network with one layer narrowed, or by its curvature (needs torch).",
+)
+@click.option(
     "--costs",
     "costs_from",
     type=click.Choice(["measured", "predicted"]),
@@ -93,6 +100,7 @@ def command(
     seed: int,
     jobs: int,
     scheduler: str | None,
+    sensitivity: str,
     costs_from: str,
     output: str,
     html: str | None,
@@ -144,6 +152,7 @@ def command(
             jobs=jobs,
             scheduler=scheduler,
             costs_from=costs_from,
+            sensitivity=sensitivity,
             progress=progress,
             watch=watch,
         )

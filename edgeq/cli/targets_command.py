@@ -53,22 +53,25 @@ def _show_costs(name: str | None, wanted: bool, as_json: bool) -> None:
         print_json(found)
         return
     headings = ["8 bits", *(f"{bits} bits" for bits in WIDTHS[1:])]
-    listing = table("layer", *headings, right=headings)
+    listing = table("layer", *headings, "friendly", right=[*headings, "friendly"])
     for kind, row in found["costs"].items():
         relative = (f"{row[bits] / row[8]:.2f} ×" for bits in WIDTHS[1:])
-        listing.add_row(kind, f"{row[8]:g} {found['unit']}", *relative)
+        listing.add_row(kind, f"{row[8]:g} {found['unit']}", *relative, f"{found['friendliness'][kind]:.2f}")
     console = stdout_console()
     console.print(listing)
     console.print(f"of a multiply-accumulate; from: {found['source']}", markup=False)
+    console.print("friendly: 0 where narrow weights gain nothing, 1 where cost falls with the bits", markup=False)
     console.print("for the layers of a model: edgeq search MODEL --html", markup=False)
 
 
 def costs_of(name: str) -> dict[str, Any]:
-    """Target, unit, source and cost of a multiply-accumulate: kind of layer → bits → amount.
+    """Target, unit, source, cost of a multiply-accumulate (kind of layer → bits → amount) and friendliness to narrow
+    weights (kind of layer → score).
 
     Raises:
         TargetError: no such target. UsageError: nobody has measured it.
     """
+    from edgeq.compiler.costs import friendliness
     from edgeq.compiler.target import load_target
 
     target = load_target(name)
@@ -85,4 +88,5 @@ def costs_of(name: str) -> dict[str, Any]:
         known = {bits: value for bits, value in row.items() if value is not None}
         if len(known) == len(WIDTHS):
             rows[kind] = known
-    return {"target": target.name, "unit": costs.unit, "source": costs.source, "costs": rows}
+    scores = {kind: friendliness(row) for kind, row in rows.items()}
+    return {"target": target.name, "unit": costs.unit, "source": costs.source, "costs": rows, "friendliness": scores}

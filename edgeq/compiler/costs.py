@@ -6,6 +6,7 @@ A table for comparing widths and layers before anything is compiled; one file's 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +46,28 @@ class Costs(BaseModel):
         table: Table = getattr(self, kind)
         wider = [int(width) for width in table if int(width) >= bits]
         return table[str(min(wider))] if wider else None  # type: ignore[index]
+
+
+def friendliness(row: Mapping[int, float]) -> float:
+    """How far narrow weights pay off: 0 where they gain nothing, 1 where cost falls in proportion to bits.
+
+    After SpaceEvo's Q-T score (arXiv 2303.08308), which asks what quality is to be had at each limit on cost: the bits
+    that can be afforded, averaged over all limits below the cost of 8 bits, over the same for proportional cost.
+
+    Args:
+        row: cost by bits, 8 among them.
+    """
+    ideal = _affordable({bits: bits / 8 for bits in row})
+    return _affordable({bits: cost / row[8] for bits, cost in row.items()}) / ideal if ideal else 0.0
+
+
+def _affordable(row: Mapping[int, float]) -> float:
+    """∫ of the most bits that a limit t allows, over t from 0 to 1; row: cost relative to 8 bits."""
+    area, best, place = 0.0, 0, 0.0
+    for cost, bits in sorted((cost, bits) for bits, cost in row.items() if cost < 1):
+        area, place = area + best * (cost - place), cost
+        best = max(best, bits)
+    return area + best * (1 - place)
 
 
 def load_costs(folder: Path) -> Costs | None:

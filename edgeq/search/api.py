@@ -43,6 +43,7 @@ def search(
     jobs: int = 1,
     scheduler: str | None = None,
     costs_from: str = "measured",
+    sensitivity: str = "divergence",
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> Found:
@@ -63,6 +64,7 @@ def search(
         store: what is known from earlier searches; None: the one in the cache.
         threads: samples judged at a time. solver: milp, or nsga2 with its number of evaluations and seed.
         jobs: policies judged side by side. scheduler: address of Dask's, to judge them on its workers.
+        sensitivity: divergence of the output with one layer narrowed, or hessian (Hutchinson's trace, needs torch).
         costs_from: measured, or predicted from what earlier searches measured on this target: nothing is compiled
             before the final artifact.
         progress: called with (stage, done, total). watch: called with (front so far, objective) after each judgement.
@@ -102,6 +104,7 @@ def search(
         jobs=jobs,
         scheduler=scheduler,
         costs_from=costs_from,
+        measure_harm=sensitivity,
         progress=progress,
         watch=watch,
     )

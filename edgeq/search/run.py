@@ -60,6 +60,7 @@ def find_policy(
     jobs: int = 1,
     scheduler: str | None = None,
     costs_from: str = "measured",
+    measure_harm: str = "divergence",
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> Found:
@@ -75,6 +76,7 @@ def find_policy(
         solver: milp (exact within a budget of sensitivity) or nsga2 (evolves the front on judged accuracies).
         evaluations: most policies nsga2 judges. seed: of its random choices.
         jobs: policies judged side by side. scheduler: Dask's, where they are judged instead.
+        measure_harm: divergence, or hessian.
         costs_from: measured, or predicted: what earlier searches measured, and guesses where they didn't.
         progress: called with (stage, done, total). watch: called with (front so far, objective) after each judgement.
 
@@ -93,7 +95,7 @@ def find_policy(
         builder = builder or stack.enter_context(Builder())
         problem.round_all(space, progress)
         costs = measure(problem, space, facts, builder, progress, costs_from)
-        harm = sensitivities(problem, space, facts, progress)
+        harm = sensitivities(problem, space, facts, progress, measure_harm)
         chosen = _objective(None if objective == ACCURACY else objective, costs)
         searcher = Searcher(problem, space, costs, harm, limits, chosen, facts, builder, threads, progress)
         searcher.most_accurate, searcher.watch = objective == ACCURACY, watch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.compiler.costs import Costs, load_costs
+from edgeq.compiler.costs import Costs, friendliness, load_costs
 from edgeq.compiler.target import list_targets, load_target
 from edgeq.errors import TargetError
 
@@ -52,3 +52,12 @@ def test_a_broken_table_names_the_key(text: str, words: str, tmp_path: Path) -> 
     with pytest.raises(TargetError, match=r"broken costs\.toml") as caught:
         load_costs(tmp_path)
     assert words in str(caught.value.where)
+
+
+def test_friendliness() -> None:
+    widths = range(2, 9)
+    assert friendliness(dict.fromkeys(widths, 5.0)) == 0
+    assert friendliness({bits: 3.0 * bits for bits in widths}) == pytest.approx(1)
+    assert friendliness({bits: 3.0 * bits**0.5 for bits in widths}) < 1
+    assert friendliness({bits: 3.0 * bits**2 for bits in widths}) > 1
+    assert 0 < friendliness({8: 1.0, 7: 0.9, **dict.fromkeys(range(2, 7), 2.0)}) < 0.5
