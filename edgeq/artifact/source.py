@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeq.artifact.static import require_identifier
 from edgeq.artifact.static_text import descriptor_source, header_text
+from edgeq.compiler.call_table import CallTable
 from edgeq.compiler.entry import argument_address
 from edgeq.compiler.static_entry import run_signature
 from edgeq.files import atomic_path
@@ -37,6 +38,10 @@ _REQUIREMENTS = """#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
 /* Right shifts of negative numbers keep the sign, bytes have 8 bits: a division by zero here says that they don't. */
 enum { EDGEQ_SHIFTS_ARE_ARITHMETIC = 1 / ((-5 >> 1) == -3), EDGEQ_BYTES_ARE_OCTETS = 1 / ((unsigned char)256 == 0) };
 """
+
+
+# What the table's statements have for counting and for LLVM.
+_NO_MARKS = "\n".join(f"#define {macro}()" for macro in ("EDGEQ_MARK_BEGIN", "EDGEQ_MARK_END", "EDGEQ_FORGET"))
 
 
 @dataclass(frozen=True)
@@ -170,17 +175,12 @@ def _rows(data: bytes) -> str:
 
 
 def _run(compiled: Compiled, name: str) -> str:
-    """The kernel calls of one inference, in order, with constant addresses."""
-    calls = []
-    for step in compiled.program.steps:
-        places = (
-            argument_address(step, position, compiled.plan, compiled.weight_offsets, compiled.target)
-            for position in range(len(step.arguments))
-        )
-        arguments = ", ".join(f"(void *)({place})" for place in places)
-        calls.append(f"  {step.spec.symbol(compiled.target)}(0, {step.spec.tasks()}, {arguments});")
+    """The kernel calls of one inference, in order; a table of them where few kernels are called many times."""
+    table = CallTable(compiled.program, compiled.plan, compiled.weight_offsets, compiled.target, "(void *)")
+    calls = table.statements() if table.worth_it else _calls(compiled)
     return "\n".join(
         [
+            *([_NO_MARKS, table.data()] if table.worth_it else []),
             f"{run_signature(name, bool(compiled.fast_arena))} {{",
             "  uint8_t *const a = arena;",
             *(["  uint8_t *const f = fast_arena;"] if compiled.fast_arena else []),
@@ -192,6 +192,19 @@ def _run(compiled: Compiled, name: str) -> str:
             "",
         ]
     )
+
+
+def _calls(compiled: Compiled) -> list[str]:
+    """Every call with constant addresses."""
+    lines = []
+    for step in compiled.program.steps:
+        places = (
+            argument_address(step, position, compiled.plan, compiled.weight_offsets, compiled.target)
+            for position in range(len(step.arguments))
+        )
+        arguments = ", ".join(f"(void *)({place})" for place in places)
+        lines.append(f"  {step.spec.symbol(compiled.target)}(0, {step.spec.tasks()}, {arguments});")
+    return lines
 
 
 def check_source(compiled: Compiled, name: str, golden: bytes) -> str:

@@ -16,15 +16,18 @@ SHORT = 1 << 16  # numbers below take two bytes
 class CallTable:
     """The calls of a program, sorted into cases.
 
+    Args:
+        cast: what stands in front of an address, for kernels whose pointers have types.
+
     Attributes:
         cases: C calls in which `p[k]` stands for the k-th number; numbers: of every call, its case in front.
     """
 
-    def __init__(self, program: Program, plan: Plan, weight_offsets: list[int], target: Target) -> None:
+    def __init__(self, program: Program, plan: Plan, weight_offsets: list[int], target: Target, cast: str = "") -> None:
         self.cases: dict[tuple[str, int], int] = {}  # call and how many numbers it takes
         self.numbers: list[int] = []
         for step in program.steps:
-            call, offsets = _split(step, plan, weight_offsets, target)
+            call, offsets = _split(step, plan, weight_offsets, target, cast)
             self.numbers += [self.cases.setdefault((call, len(offsets)), len(self.cases)), *offsets]
         self.worth_it = len(program.steps) >= WORTH_IT * len(self.cases)
 
@@ -45,14 +48,14 @@ class CallTable:
         return [*lines, "    default: return;", "  }", "  }"]
 
 
-def _split(step: Step, plan: Plan, weight_offsets: list[int], target: Target) -> tuple[str, list[int]]:
+def _split(step: Step, plan: Plan, weight_offsets: list[int], target: Target, cast: str) -> tuple[str, list[int]]:
     """A call with `p[k]` for its addresses in the arena, and these."""
     arguments: list[str] = []
     offsets: list[int] = []
     for position, bound in enumerate(step.arguments):
         if bound.region == "weights" or bound.buffer in plan.fast:
-            arguments.append(argument_address(step, position, plan, weight_offsets, target))
+            arguments.append(f"{cast}({argument_address(step, position, plan, weight_offsets, target)})")
         else:
-            arguments.append(f"a + p[{len(offsets)}]")
+            arguments.append(f"{cast}(a + p[{len(offsets)}])")
             offsets.append(plan.offsets[bound.buffer] + bound.byte_offset)
     return f"{step.spec.symbol(target)}(0, {step.spec.tasks()}, {', '.join(arguments)});", offsets

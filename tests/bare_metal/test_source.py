@@ -134,6 +134,15 @@ def test_it_is_judged_like_a_library(digits, digits_source) -> None:
     assert not (digits_source.parent / "no").exists()
 
 
+def test_row_wise_layers_are_called_by_a_table(digits, digits_source) -> None:
+    limits = {"ram": 5 << 10, "output": digits_source.parent / "rows", "name": "net"}
+    made = edgeq.compile(digits / "digits.onnx", calib=digits / "calib.npz", samples=16, format="c", **limits)
+    assert made.report["row_wise"]
+    assert "calls[] = {" in (made.path / "net.c").read_text()
+    assert "calls[] = {" not in (digits_source / "net.c").read_text()
+    assert on_this_machine(made.path, SANITIZED) == "0"
+
+
 def test_targets_of_llvm_make_no_source(digits) -> None:
     done = command("compile", digits / "digits.onnx", "--calib", "random", "--format", "c", "--target", "cortex-m4")
     assert_refused(done, "comes from LLVM", "c99")
