@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,7 +192,7 @@ def compile(
     report = compile_report(graph, compiled, sizes)
     report["checked"] = checked
     report["float_free_instructions"] = code.instructions
-    report["row_wise"] = asdict(compiled.first.row_wise) if compiled.first.row_wise else None
+    report |= {key: compiled.first.image.manifest[key] for key in ("row_wise", "lean")}
     name = wanted[0].name if len(wanted) == 1 else target
     return CompileResult(path, name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
 

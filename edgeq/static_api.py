@@ -83,6 +83,7 @@ def compile_static(
     report["float_free_instructions"] = instructions
     report |= {"checked": checked, "format": "static", "fit": found.as_dict(), "name": stem}
     report["row_wise"] = asdict(compiled.row_wise) if compiled.row_wise else None
+    report["lean"] = compiled.image.manifest["lean"]
     return CompileResult(folder, target.name, report, quantized, clock.seconds)
 
 

@@ -56,10 +56,16 @@ def summary(found: dict[str, Any]) -> dict[str, str]:
 
 
 def row_wise(report: dict[str, Any]) -> dict[str, str]:
-    """What running layers row-wise brought and costs; nothing where none do."""
-    found = report.get("row_wise")
-    if not found:
-        return {}
+    """What was done to need less RAM, what it brought and costs; nothing where nothing was."""
+    found, lean = report.get("row_wise"), report.get("lean")
+    facts = {}
+    if lean:
+        before, after = (units.size(size) for size in lean)
+        facts["lean"] = f"dense layers without Winograd's scratch memory: arena {before} → {after}, slower"
+    return facts | _row_wise(found) if found else facts
+
+
+def _row_wise(found: dict[str, Any]) -> dict[str, str]:
     (arena, less), (calls, more), (copied, moved) = (found[key] for key in ("arena", "calls", "copied"))
     again = found["macs"][1] - found["macs"][0]
     facts = [

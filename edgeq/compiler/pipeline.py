@@ -56,7 +56,8 @@ class CompileOptions:
         weights: how dense layers store weights of 4 bits and less: `fast`: a byte each; `small`: packed, expanded while
             the kernel runs; `auto`: packed where that costs little time.
         schedule: measured choices of kernels for one target; None: the estimates decide.
-        arena_limit: bytes; where whole tensors need more, layers run row-wise if that helps (`edgeq.compiler.rows`).
+        arena_limit: bytes; where more is needed, dense layers do without scratch memory (Winograd), and if that isn't
+            enough layers run row-wise (`edgeq.compiler.rows`).
             Exceeding it is no error here: `Compiled.nearest_arena` says what could be had.
         fast_room: bytes of a second, fast memory for the hottest buffers (`edgeq.compiler.hot`); 0: one arena.
     """
@@ -149,7 +150,7 @@ def compile_graph(
         schedule=schedule,
         fast_room=options.fast_room,
     )
-    found = place_within(graph, lowered, options.arena_limit)
+    found = place_within(graph, lowered, options.arena_limit, partial(lowered, lean=True))
     program, plan = found.placed.program, found.placed.plan
     objects = _build_kernels(program, target, options, builder)
     pool = pool or WeightPool(program.alignment)
@@ -319,6 +320,7 @@ def _manifest(target: Target, found: Found, layers: list[dict[str, Any]], option
         "memory": memory_map(program, plan),
         "row_wise": asdict(found.row_wise) if found.row_wise else None,
         "nearest_arena": found.nearest,
+        "lean": found.lean,
         "fast": _fast(program, plan),
         **options.manifest,
     }

@@ -14,6 +14,7 @@ import edgeq
 from edgeq import artifact, runtime
 from edgeq.artifact.format import Golden
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
+from edgeq.compiler.kernels.winograd import WinogradSpec
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.rows.search import place_within
 from edgeq.compiler.rows.stream import Region, stream, streamable
@@ -184,6 +185,24 @@ def test_the_limit_decides() -> None:
     none = place_within(graph, lowered, 100)
     assert none.row_wise is None
     assert 100 < none.nearest <= found.placed.arena
+
+
+def test_winograd_gives_way_first(tmp_path: Path) -> None:
+    """Its scratch memory is the cheaper thing to save: nothing runs row-wise where that is enough."""
+    chain = Chain(1, (24, 24), 0)
+    chain.b = GraphBuilder()
+    value = chain.b.input("x", np.int8, (1, 32, 24, 24), Quant(np.dtype(np.int8), 0.05, 3))
+    chain.b.output(chain.padded(value, 3), "y")
+    graph, target = chain.b.finish(), load_target(NATIVE[0])
+    whole = place_within(graph, lambda g: lower(g, target), None).placed
+    assert any(isinstance(step.spec, WinogradSpec) for step in whole.program.steps)
+    found = place_within(graph, lambda g: lower(g, target), whole.arena - 1, lambda g: lower(g, target, lean=True))
+    assert found.lean == (whole.arena, found.placed.arena)
+    assert found.row_wise is None
+    assert not any(isinstance(step.spec, WinogradSpec) for step in found.placed.program.steps)
+    result = edgeq.compile(graph, target=NATIVE[0], output=tmp_path / "m.edgeq", ram=whole.arena - 1)
+    assert result.report["checked"] == "native"
+    assert result.report["lean"][1] < whole.arena
 
 
 @pytest.mark.parametrize("target", NATIVE)

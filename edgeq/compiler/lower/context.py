@@ -68,6 +68,7 @@ class Lowering:
 
     Attributes:
         storage: how the weights of dense layers are stored (kernels/conv_weights.py).
+        lean: no kernel with scratch memory of its own where another one does (Winograd).
     """
 
     target: Target
@@ -75,6 +76,7 @@ class Lowering:
     placement: Placement
     storage: Storage = "auto"
     schedule: Schedule | None = None
+    lean: bool = False
     views: dict[ir.Value, View] = field(default_factory=dict)
     group_name: str = ""
     group_ops: tuple[str, ...] = ()

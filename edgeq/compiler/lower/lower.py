@@ -29,6 +29,7 @@ def lower(
     storage: Storage = "auto",
     schedule: Schedule | None = None,
     fast_room: int = 0,
+    lean: bool = False,
 ) -> Program:
     """Turns an integer graph into steps over buffers for one target.
 
@@ -36,6 +37,7 @@ def lower(
         storage: how the weights of dense layers are stored, see `conv_weights.fit`.
         schedule: measured choices of kernels; None: the estimates decide.
         fast_room: bytes of a second, fast memory.
+        lean: less scratch memory, at the price of speed.
 
     Raises:
         CompileError: an op without a kernel, or a graph that isn't static and integer; names the node.
@@ -43,7 +45,7 @@ def lower(
     model_graph = graph.model.graph
     groups = group_nodes(model_graph)
     program = Program(max_threads=max_threads, alignment=target.alignment, fast_room=fast_room)
-    ctx = Lowering(target, program, place(groups), storage, schedule)
+    ctx = Lowering(target, program, place(groups), storage, schedule, lean)
     for value in model_graph.inputs:
         _import(ctx, graph, value)
     for group in groups:

@@ -7,7 +7,7 @@ are kept apart. Each is lowered and planned for real; kernels are built for the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -81,21 +81,35 @@ class Found:
         placed: what fits at the least cost, or the whole program.
         row_wise: None: nothing runs row-wise.
         nearest: the smallest arena that was found.
+        lean: (arena before, after) where dense layers do without Winograd's scratch memory.
     """
 
     placed: Placed
     row_wise: RowWise | None
     nearest: int
+    lean: tuple[int, int] | None = None
 
 
-def place_within(graph: IntegerGraph, lower: Lower, limit: int | None) -> Found:
-    """Lowers and plans a graph; where the arena would exceed `limit` bytes, with layers run row-wise.
+def place_within(graph: IntegerGraph, lower: Lower, limit: int | None, lean: Lower | None = None) -> Found:
+    """Lowers and plans a graph; where the arena would exceed `limit` bytes, without scratch, then row-wise.
 
     Where nothing stays below the limit the whole program is the result, and `nearest` says what could be had.
+
+    Args:
+        lower: makes a program of a graph; lean: the same with less scratch memory.
     """
     whole = _placed(lower(graph), graph)
     if limit is None or whole.arena <= limit:
         return Found(whole, None, whole.arena)
+    smaller = whole if lean is None else _placed(lean(graph), graph)
+    if lean is None or smaller.arena >= whole.arena:
+        return _row_wise(graph, lower, limit, whole)
+    found = Found(smaller, None, smaller.arena) if smaller.arena <= limit else _row_wise(graph, lean, limit, smaller)
+    return replace(found, lean=(whole.arena, smaller.arena))
+
+
+def _row_wise(graph: IntegerGraph, lower: Lower, limit: int, whole: Placed) -> Found:
+    """The cheapest program that fits, else the whole one."""
     room = limit - whole.program.end_slack
     smallest = []
     for region in _regions(graph, whole, limit):

@@ -135,8 +135,13 @@ def _suits_winograd(direct: ConvSpec, target: Target) -> bool:
 def choose(
     ctx: Lowering, direct: ConvSpec, constants: Mapping[str, np.ndarray], storage: Storage
 ) -> ConvSpec | WinogradSpec:
-    """The schedule's kernel for this layer where there is one, else the one with the lowest estimated cost."""
+    """The schedule's kernel for this layer where there is one, else the one with the lowest estimated cost.
+
+    Lean programs leave out kernels that need scratch memory.
+    """
     found, key = candidates(direct, constants, ctx.target, storage), shape_key(direct)
+    if ctx.lean:
+        found = tuple(candidate for candidate in found if not isinstance(candidate.spec, WinogradSpec))
     label = ctx.schedule.choices.get(key) if ctx.schedule else None
     chosen = next((candidate for candidate in found if candidate.label == label), found[0])
     ctx.program.decisions.append(Decision(ctx.group_name, key, found, chosen, constants))
