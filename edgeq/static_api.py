@@ -12,6 +12,7 @@ from edgeq.api import Calibration, CompileResult, Progress, _Clock, _integer_gra
 from edgeq.errors import CompileError, UsageError
 
 if TYPE_CHECKING:
+    from edgeq.artifact.static import StaticSizes
     from edgeq.compiler import ProgramSource
     from edgeq.compiler.fit import Fit
     from edgeq.compiler.pipeline import Compiled
@@ -78,12 +79,15 @@ def compile_static(
         sizes = write_static(compiled, folder, stem)
         write_layout(layout, folder, stem, target)
     with clock.stage("check"):
-        checked = _check(compiled)
+        run = _check(compiled)
+    checked = "no" if run is None else "emulated"
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)
     report["float_free_instructions"] = instructions
     report |= {"checked": checked, "format": "static", "fit": found.as_dict(), "name": stem}
-    report["row_wise"] = asdict(compiled.row_wise) if compiled.row_wise else None
-    report["lean"] = compiled.image.manifest["lean"]
+    report |= {"row_wise": None, "lean": compiled.image.manifest["lean"]}
+    if compiled.row_wise:
+        with clock.stage("compare"):
+            report["row_wise"] = asdict(compiled.row_wise) | _row_wise_cost(graph, compiled, run, sizes.code)
     return CompileResult(folder, target.name, report, quantized, clock.seconds)
 
 
@@ -177,14 +181,17 @@ def compile_one(
 
 def _stack(compiled: Compiled) -> int:
     """Bytes of stack that a run takes at most; known when everything is linked. 0 for C source: nobody knows."""
-    if compiled.target.emits_c:
-        return 0
+    return 0 if compiled.target.emits_c else _sizes(compiled).stack
+
+
+def _sizes(compiled: Compiled) -> StaticSizes:
+    """What a static library takes."""
     import tempfile
 
     from edgeq.artifact.static import write_static
 
     with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
-        return write_static(compiled, Path(scratch), "model").stack
+        return write_static(compiled, Path(scratch), "model")
 
 
 def library_folder(model: Any, output: str | Path | None, target: Target) -> Path:
@@ -210,12 +217,28 @@ def library_folder(model: Any, output: str | Path | None, target: Target) -> Pat
     return folder
 
 
-def _check(compiled: Compiled) -> str:
-    """Runs the golden vectors on the emulated board, if there is one. Returns "emulated" or "no"."""
+def _row_wise_cost(graph: IntegerGraph, compiled: Compiled, run: FirmwareRun | None, code: int) -> dict[str, Any]:
+    """Instructions and code, with whole tensors and row-wise; nothing where no board could run the whole model."""
+    from edgeq.compiler import CompileOptions, compile_graph
+    from edgeq.evaluate.firmware import run_firmware
+
+    if run is None:
+        return {}
+    options = CompileOptions(1, golden=compiled.image.golden, fast_room=compiled.program.fast_room)
+    whole = compile_graph(graph, compiled.target, options)
+    try:
+        counted = run_firmware(whole)
+    except CompileError:  # too large for the emulated board, which the limit was about
+        return {}
+    return {"instructions": (counted.total, run.total), "code": (_sizes(whole).code, code)}
+
+
+def _check(compiled: Compiled) -> FirmwareRun | None:
+    """Runs the golden vectors on the emulated board; None where there is none."""
     from edgeq.evaluate.firmware import COMPILER, EMULATOR, run_firmware
 
     if compiled.target.spec.board is None or not (shutil.which(COMPILER) and shutil.which(EMULATOR)):
-        return "no"
+        return None
     run = run_firmware(compiled)
     if run.different:
         raise CompileError(
@@ -224,7 +247,7 @@ def _check(compiled: Compiled) -> str:
             why=f"{run.different} bytes of outputs differ in {run.runs} runs",
             hint="this is a defect of edgeq: please report the model and the target",
         )
-    return "emulated"
+    return run
 
 
 def firmware_report(compiled: Compiled, run: FirmwareRun, found: Fit) -> dict[str, Any]:

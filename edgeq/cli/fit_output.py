@@ -75,6 +75,10 @@ def _row_wise(found: dict[str, Any]) -> dict[str, str]:
         f"{units.size(moved)} copied instead of {units.size(copied)}",
         f"{units.amount(2 * again)} operations done again" if again else "nothing computed twice",
     ]
+    if "instructions" in found:
+        (before, after), (code, longer) = found["instructions"], found["code"]
+        facts.append(f"{after:,} instructions instead of {before:,} ({100 * (after / before - 1):+.1f} %)")
+        facts.append(f"code {units.size(code)} → {units.size(longer)}")
     return {"row-wise": ", ".join(facts)}
 
 
