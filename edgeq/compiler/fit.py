@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHOWN = 4  # buffers of the fullest moment, or layers, that a message lists
 SPATIAL_RANK = 4
 SMALLEST_SCALE = 0.25  # of an input's side: below that it is another problem
-ROW_WISE_STACK = 512  # more that the entry function may take where layers run row-wise
+ROW_WISE_STACK = 64  # more that the entry function may take where layers run row-wise
 
 
 @dataclass(frozen=True)
