@@ -22,6 +22,7 @@ from tvm.tirx import op as _op
 from edgeq.compiler.unused import parts_of
 from edgeq.errors import CompileError
 
+PRODUCT_BITS = 32  # of the factors: two such products may add up to 2^31
 LOOP_LANES = 4  # stores of this many equal or copied lanes become a loop
 _ARITHMETIC = {"Add": tirx.Add, "Sub": tirx.Sub, "Mul": tirx.Mul}
 _BINARY = {name: getattr(tirx, name) for name in ("Div", "Mod", "EQ", "NE", "LT", "LE", "GT", "GE", "And", "Or")}
@@ -60,7 +61,7 @@ class Scalariser:
         self._buffers: dict[Any, tuple[Any, int]] = {}  # local array -> array of scalars, lanes of an element
         self._memory: dict[Any, Any] = {}  # buffer -> pointer that it looks at
         self._data: set[Any] = set()  # names of what was read from memory, or made of it
-        self._narrow: set[Any] = set()  # names of numbers that fit 16 bits
+        self._narrow: dict[Any, int] = {}  # names of numbers that fit 8 or 16 bits, and which
         self._pending: list[Any] = []  # what has to stand in front of the statement at hand
         self._count = 0
 
@@ -193,17 +194,29 @@ class Scalariser:
         """a + b and the like. Below 32 bits computed in 32 and cut.
 
         Differences and products of data wrap, as lanes do: a product may pass 32 bits where the difference fits again.
-        Sums never overflow (accumulators are proven), and GCC 12.2 turns chains of unsigned sums, cast to signed, into
-        wrong code. Nor do places, which are computed from counters and constants.
+        So do sums of two products of 16 bits, 2^30 + 2^30. Other sums never overflow: accumulators are proven. They are
+        plain because GCC 12.2 turns chains of unsigned sums, cast to signed, into wrong code. So are places, which are
+        computed from counters and constants.
         """
         dtype, combine = dtype_of(a), _ARITHMETIC[kind]
         if bits_of(dtype) < 32:
             wide = "uint32" if dtype.startswith("u") else "int32"
             return tirx.Cast(dtype, combine(tirx.Cast(wide, a), tirx.Cast(wide, b)))
-        narrow = kind == "Mul" and self._is_narrow(a) and self._is_narrow(b)
-        if dtype == "int32" and kind != "Add" and not narrow and (self._is_data(a) or self._is_data(b)):
+        if dtype == "int32" and self._may_wrap(kind, a, b) and (self._is_data(a) or self._is_data(b)):
             return self._helper(kind.lower(), a, b)
         return combine(a, b)
+
+    def _may_wrap(self, kind: str, a: Expr, b: Expr) -> bool:
+        if kind == "Add":
+            return self._product_bits(a) == self._product_bits(b) == PRODUCT_BITS
+        return kind == "Sub" or not (self._narrow_bits(a) and self._narrow_bits(b))
+
+    def _product_bits(self, value: Expr) -> int:
+        """Bits of both factors together; 0: it is no product of narrow numbers."""
+        if type(value).__name__ != "Mul":
+            return 0
+        bits = self._narrow_bits(value.a), self._narrow_bits(value.b)
+        return sum(bits) if all(bits) else 0
 
     def _is_data(self, value: Expr) -> bool:
         """Whether memory was read for it."""
@@ -214,15 +227,15 @@ class Scalariser:
             return value in self._data
         return kind == "TensorLoad" or any(self._is_data(part) for part in parts_of(value))
 
-    def _is_narrow(self, value: Expr) -> bool:
-        """Whether it surely fits 16 bits with its sign: products of two such numbers fit 32."""
+    def _narrow_bits(self, value: Expr) -> int:
+        """8 or 16: it surely fits so many bits with its sign, so that products of two fit 32; 0: it needn't."""
         kind = type(value).__name__
         if kind == "IntImm":
-            return -(2**15) <= int(value) < 2**15
+            return next((bits for bits in (8, 16) if -(1 << bits - 1) <= int(value) < 1 << bits - 1), 0)
         if kind == "Var":
-            return value in self._narrow
+            return self._narrow.get(value, 0)
         source = dtype_of(value.value) if kind == "Cast" else "int64"
-        return bits_of(source) <= 16 and source != "uint16"
+        return {"int8": 8, "uint8": 16, "int16": 16}.get(source, 0)
 
     def _expr_LShift(self, value: Any) -> list[Expr]:
         return self._pairs(value.a, value.b, _shifted_left)
@@ -325,8 +338,8 @@ class Scalariser:
     def _note(self, variable: Any, value: Expr) -> None:
         if self._is_data(value):
             self._data.add(variable)
-        if self._is_narrow(value):
-            self._narrow.add(variable)
+        if self._narrow_bits(value):
+            self._narrow[variable] = self._narrow_bits(value)
 
     def _name(self) -> str:
         self._count += 1

@@ -180,6 +180,19 @@ def test_an_instruction_of_one_processor_has_no_source() -> None:
     assert "c99" in str(caught.value.hint)
 
 
+def test_what_may_wrap_is_unsigned_and_nothing_else() -> None:
+    tirx = pytest.importorskip("tvm").tirx
+    places = tirx.decl_buffer((8,), "int16", name="x")
+    wide = [tirx.Cast("int32", tirx.BufferLoad(places, [tirx.const(k, "int32")])) for k in range(4)]
+    (squares,) = Scalariser().lanes(wide[0] * wide[1] + wide[2] * wide[3])  # -32768 four times: 2^31
+    assert str(squares.args[0]).strip('"') == "edgeq_add_int32_t"
+    (product,) = Scalariser().lanes(wide[0] * wide[1])
+    assert type(product).__name__ == "Mul"
+    place = tirx.Var("i", "int32")
+    (index,) = Scalariser().lanes(place * 12 - 7)
+    assert type(index).__name__ == "Sub"
+
+
 def test_a_loop_whose_condition_holds_vectors_has_no_source() -> None:
     tirx = pytest.importorskip("tvm").tirx
     shared = tirx.Shuffle([tirx.Broadcast(tirx.Var("a", "int32") + 1, 2)], [tirx.const(0, "int32")])
