@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ DEFAULT = "default"
 OTHER_OBSERVER = "percentile"
 #: Share of the error that a step must save: less is within the noise of the few samples it is judged on.
 MARGIN = 0.1
+#: Steps that come behind the choice of layers to keep at 8 bits.
+LATE = ("distill",)
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,30 @@ def refine(
     """
     fit, held = split(start.data)
     context = Context(fit, threads, prepare)
-    current = _with_decided(start, context)
     if not steps and budget is None:
-        return current, []
+        return _with_decided(start, context), []
     judge = Judge(start.plan.topology, held, threads)
-    error, reports = judge.error(current.plan), list[StepReport]()
+    # Which layers are kept at 8 bits is decided before weights are fitted to one another.
+    late = LATE if budget is not None else ()
+    current, reports = _steps(start, [step for step in steps if step not in late], context, judge, progress)
+    if budget is not None:
+        began, before = time.perf_counter(), judge.error(current.plan)
+        current = _kept_wide(current, context, judge, budget, rounding="gptq" if steps else "nearest")
+        after = judge.error(current.plan)
+        reports.append(StepReport("keep", before, after, after < before, round(time.perf_counter() - began, 4)))
+    current, more = _steps(current, [step for step in steps if step in late], context, judge, progress)
+    return current, reports + more
+
+
+def _steps(
+    start: Prepared, steps: Sequence[str], context: Context, judge: Judge, progress: Progress | None
+) -> tuple[Prepared, list[StepReport]]:
+    """Try steps one after the other, and in the end compare with the start on the integer graph itself."""
+    given = _with_decided(start, context)
+    if not steps:
+        return given, []
+    current, reports = given, list[StepReport]()
+    error = judge.error(current.plan)
     for index, name in enumerate(steps):
         if progress:
             progress("recipe", index, len(steps))
@@ -123,15 +144,10 @@ def refine(
         if candidate is not None and kept:
             current, error = candidate, after
     if any(report.kept for report in reports):
-        plain, refined = (judge.exact_error(_build(found.plan)) for found in (start, current))
+        plain, refined = (judge.exact_error(_build(found.plan)) for found in (given, current))
         if refined > plain:
             reports.append(StepReport("integer graph", plain, refined, False, 0.0))
-            current, error = _with_decided(start, context), judge.error(start.plan)
-    if budget is not None:
-        began = time.perf_counter()
-        current = _kept_wide(current, context, judge, budget, rounding="gptq" if steps else "nearest")
-        after = judge.error(current.plan)
-        reports.append(StepReport("keep", error, after, after < error, round(time.perf_counter() - began, 4)))
+            return given, reports
     return current, reports
 
 

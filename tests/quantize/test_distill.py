@@ -68,6 +68,15 @@ def test_without_a_step_nothing_changes(tmp_path: Path) -> None:
         assert np.allclose(found.scale, plain.scale)
 
 
+def test_layers_to_keep_are_chosen_before_the_rest_learns(tmp_path: Path) -> None:
+    graph = deep_network(tmp_path)
+    options = QuantizeOptions(policy=NARROW.policy, steps=("gptq", "distill"), weight_budget=0.005)
+    report = quantize(graph, samples(graph, 48), options).report
+    assert [step.name for step in report.steps if step.name != "integer graph"] == ["gptq", "keep", "distill"]
+    bits = {layer.weight_bits for layer in report.layers if layer.weight_bits}
+    assert bits == {4, 8}
+
+
 def test_pictures_are_varied_and_nothing_else() -> None:
     order, random = _Order(4, seed=0), np.random.default_rng(0)
     feeds = {"image": random.random((1, 3, 32, 48), np.float32), "other": random.random((1, 5), np.float32)}
