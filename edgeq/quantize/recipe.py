@@ -2,7 +2,7 @@
 
 fast      nothing: weights rounded to nearest, the mean effect of rounding in the bias
 default   observer, gptq
-best      migrate, equalize, observer, ranges, gptq, distill
+best      observer, gptq, migrate, equalize, ranges, distill
 by name   sequential, adaround: where distill can't be had, or its time
 
 A step must save a tenth of the error. It is judged on calibration samples it was not fitted to (every fourth one, where
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RECIPES: dict[str, tuple[str, ...]] = {
     "fast": (),
     "default": ("observer", "gptq"),
-    "best": ("migrate", "equalize", "observer", "ranges", "gptq", "distill"),
+    "best": ("observer", "gptq", "migrate", "equalize", "ranges", "distill"),
 }
 DEFAULT = "default"
 #: What `observer` tries instead of the quantizer's own: it loses least where a tensor's few largest values matter.
@@ -267,13 +267,13 @@ def _choices(
 def _migrated(current: Prepared, context: Context) -> Prepared | None:
     """Channels with outliers get smaller, the weights that read them larger."""
     graph = migrate(current.plan.topology.source, context.samples, context.threads)
-    return None if graph is None or context.prepare is None else _with_decided(context.prepare(graph), context)
+    return None if graph is None or context.prepare is None else _rounded_as(current, context.prepare(graph), context)
 
 
 def _equalized(current: Prepared, context: Context) -> Prepared | None:
     """Equal ranges for the weights in front of a value and behind it."""
     graph = equalize(current.plan.topology.source)
-    return None if graph is None or context.prepare is None else _with_decided(context.prepare(graph), context)
+    return None if graph is None or context.prepare is None else _rounded_as(current, context.prepare(graph), context)
 
 
 def _observed(current: Prepared, context: Context) -> Prepared | None:
@@ -281,24 +281,37 @@ def _observed(current: Prepared, context: Context) -> Prepared | None:
     plan = current.plan
     if plan.ranges.observer != DEFAULT_OBSERVER:
         return None
-    ranges = replace(plan.ranges, observer=OTHER_OBSERVER)
-    found = Plan(plan.topology, ranges, plan.policy, plan.promoted, constants=dict(plan.constants))
-    return _with_decided(replace(current, plan=found), context)
+    return _rounded_as(current, replace(current, plan=_with_observer(plan, OTHER_OBSERVER)), context)
 
 
 def _ranged(current: Prepared, context: Context) -> Prepared | None:
     """An observer of its own for every tensor that gains by it."""
     plan = choose_observers(current.plan, context.samples, context.threads)
-    return None if plan is None else _with_decided(replace(current, plan=plan), context)
+    return None if plan is None else _rounded_as(current, replace(current, plan=plan), context)
+
+
+def _rounded_as(current: Prepared, made: Prepared, context: Context) -> Prepared:
+    """What a step made, rounded by columns where the weights were: what helps plain rounding may harm a better one."""
+    observer = current.plan.ranges.observer
+    if made.plan.ranges.observer != observer and made.plan.topology is not current.plan.topology:
+        made = replace(made, plan=_with_observer(made.plan, observer))
+    made = _with_decided(made, context)
+    searched = any(product.layer.name in current.plan.weights for product in _open(current.plan))
+    return (_round_all("gptq")(made, context) if searched else None) or made
+
+
+def _with_observer(plan: Plan, observer: str) -> Plan:
+    ranges = replace(plan.ranges, observer=observer)
+    return Plan(plan.topology, ranges, plan.policy, plan.promoted, constants=dict(plan.constants))
 
 
 #: By name, in the order they are applied.
 STEPS: dict[str, Callable[[Prepared, Context], Prepared | None]] = {
+    "observer": _observed,
+    "gptq": _round_all("gptq"),
     "migrate": _migrated,
     "equalize": _equalized,
-    "observer": _observed,
     "ranges": _ranged,
-    "gptq": _round_all("gptq"),
     "sequential": _in_order,
     "adaround": _round_all("adaround"),
     "distill": _distilled,

@@ -51,6 +51,21 @@ def test_a_step_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
     assert found.graph.to_bytes() == fast.graph.to_bytes()
 
 
+def test_what_changes_the_scales_rounds_as_the_weights_were(tmp_path: Path) -> None:
+    graph = deep_network(tmp_path)
+    policy = Policy(defaults=LayerPolicy(weight_bits=4))
+    start = prepare(graph, samples(graph, 64), QuantizeOptions(policy=policy))
+    context = recipes.Context(split(start.data)[0], 2)
+    by_columns = recipes.STEPS["gptq"](start, context)
+    assert by_columns is not None
+    plain, again = (recipes.STEPS["observer"](found, context) for found in (start, by_columns))
+    assert plain is not None
+    assert again is not None
+    assert not plain.plan.weights
+    assert set(again.plan.weights) == {product.layer.name for product in products(start.plan.topology)}
+    assert again.plan.ranges.observer == "percentile"
+
+
 def test_another_observer_is_tried_where_the_user_named_none(tmp_path: Path) -> None:
     graph = deep_network(tmp_path)
     data, steps = samples(graph, 64), ("observer",)
