@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.isa import narrow
+from edgeq.compiler.kernels.base import Epilogue, Image
 from edgeq.compiler.kernels.conv import ConvSpec
 from edgeq.compiler.kernels.conv_weights import Storage, arranged
 from edgeq.compiler.target import load_target
@@ -228,3 +230,32 @@ def test_arranged_weights_are_padded_with_zeros() -> None:
     assert parts.shape == (8, 3, 3, 4)  # three rows of nine elements in groups of four
     assert not parts[:, :, 2, 1:].any()
     np.testing.assert_array_equal(parts.astype(int).sum((1, 2, 3)), w.astype(int).sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@given(groups=st.integers(1, 600))
+def test_windows_to_try_have_one_length(bits: int, groups: int) -> None:
+    """Whole bytes of packed weights each, and no more windows than the longest of that number would need."""
+    product = load_target("x86-avx2").inner.PRODUCTS["u8"][0].with_bits(bits)
+    depths = product.depths(groups)
+    assert list(depths) == sorted(set(depths), reverse=True)
+    for depth in depths:
+        assert depth == groups or depth % product.per_byte == 0
+        assert depth <= narrow.LONGEST + product.per_byte
+        windows = -(-groups // depth)
+        assert windows * depth - groups < windows * product.per_byte
+    assert depths[-1] <= product.per_byte or groups == depths[-1]
+
+
+@given(pixels=st.integers(1, 4000), channels=st.integers(1, 70), outputs=st.integers(1, 70))
+def test_four_threads_get_even_shares(pixels: int, channels: int, outputs: int) -> None:
+    """Tasks divide by four where there are more, and no thread has many more pixels than the others."""
+    x, y = Image.dense(1, 1, pixels, 4 * channels), Image.dense(1, 1, pixels, 8 * outputs)
+    epilogue = Epilogue("none", "s32", 0, -(2**31), 2**31 - 1)
+    spec = ConvSpec(x, y, "u8", 1, 1, epilogue, 1, 1)
+    tasks, plan = spec.tasks(), spec.plan(load_target("x86-vnni"))
+    assert tasks <= 4 or tasks % 4 == 0
+    if tasks >= 4 and plan.tiling.column_splits == 1:
+        cuts = [tasks * k // 4 * plan.units // tasks for k in range(5)]
+        most = max(b - a for a, b in itertools.pairwise(cuts)) * plan.tiling.block_w
+        assert most <= -(-pixels // 4) + 2 * plan.tiling.block_w
