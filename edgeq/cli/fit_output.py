@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from edgeq.cli import common, units
@@ -9,6 +10,7 @@ from edgeq.cli import common, units
 if TYPE_CHECKING:
     from rich.console import Console
 
+_ROWS = re.compile(r"(\[\d+:\d+\](#\d+)?| rows)( slice)?$")  # what row-wise execution puts behind a layer's name
 BAR = 16  # characters of the fullest layer
 
 
@@ -27,7 +29,7 @@ def show_layers(console: Console, found: dict[str, Any]) -> None:
     listing = common.table("layer", "op", "RAM", "", "weights", "code", "operations", right=right)
     fullest = max((layer["ram"] for layer in found["layers"]), default=0)
     whole = max(fullest, 1)
-    for layer in found["layers"]:
+    for layer in _by_layer(found["layers"]):
         mark = " ◀" if layer["ram"] == fullest else ""
         listing.add_row(
             layer["name"],
@@ -39,6 +41,21 @@ def show_layers(console: Console, found: dict[str, Any]) -> None:
             units.amount(2 * layer["macs"]) if layer["macs"] else "",
         )
     console.print(listing)
+
+
+def _by_layer(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Kernel calls of a layer that runs row-wise as one row: most RAM, weights once, code and operations together."""
+    rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+    for call in calls:
+        name = _ROWS.sub("", call["name"])
+        row = rows.setdefault((name, tuple(call["ops"])), {**call, "name": name, "calls": 0, "code": 0, "macs": 0})
+        row["calls"] += 1
+        row["ram"] = max(row["ram"], call["ram"])
+        row["code"] += call["code"]
+        row["macs"] += call["macs"]
+    for row in rows.values():
+        row["name"] += f" ({row['calls']} calls)" if row["calls"] > 1 else ""
+    return list(rows.values())
 
 
 def summary(found: dict[str, Any]) -> dict[str, str]:

@@ -150,7 +150,8 @@ def compile_graph(
         schedule=schedule,
         fast_room=options.fast_room,
     )
-    found = place_within(graph, lowered, options.arena_limit, partial(lowered, lean=True))
+    report = partial(options.progress, "rows") if options.progress else None
+    found = place_within(graph, lowered, options.arena_limit, partial(lowered, lean=True), report)
     program, plan = found.placed.program, found.placed.plan
     objects = _build_kernels(program, target, options, builder)
     pool = pool or WeightPool(program.alignment)

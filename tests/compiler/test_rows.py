@@ -24,6 +24,7 @@ from edgeq.evaluate.firmware import run_firmware
 from edgeq.integer import IntegerGraph, reference
 from edgeq.integer.builder import GraphBuilder, emit
 from edgeq.integer.graph import Quant
+from tests.cli.helpers import edgeq as edgeq_command
 from tests.support.random_layers import RandomLayers
 
 NATIVE = [name for name in ("x86-avx2", "arm-neon") if load_target(name).runs_here()]
@@ -271,6 +272,16 @@ def test_firmware(target: str, tmp_path: Path) -> None:
     assert abs(before - whole["sizes"]["code"]) < 16  # the names of the libraries differ in length
     assert after == rows["sizes"]["code"]
     assert 0 < rows["row_wise"]["instructions"][1] < 2 * rows["row_wise"]["instructions"][0]
+
+
+def test_calls_of_a_layer_are_listed_as_one(tmp_path: Path) -> None:
+    Chain(11, (40, 32), 5).graph.save(tmp_path / "net.onnx")
+    whole = edgeq_command("inspect", tmp_path / "net.onnx", "--target", "cortex-m4", "--json").json["fit"]
+    ram = whole["ram_needed"] * 3 // 4
+    done = edgeq_command("inspect", tmp_path / "net.onnx", "--target", "cortex-m4", "--ram", ram)
+    assert done.code == 0, done.err
+    assert "calls)" in done.out
+    assert "[0:" not in done.out.split("fullest layer")[0]
 
 
 def test_what_could_be_had_is_said(tmp_path: Path) -> None:

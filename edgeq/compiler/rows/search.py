@@ -26,6 +26,7 @@ BEST = 3  # of them, how many are looked at with larger chunks
 CALL_COST, BYTE_COST = 120, 1
 
 Lower = Callable[[IntegerGraph], Program]
+Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -90,29 +91,39 @@ class Found:
     lean: tuple[int, int] | None = None
 
 
-def place_within(graph: IntegerGraph, lower: Lower, limit: int | None, lean: Lower | None = None) -> Found:
+def place_within(
+    graph: IntegerGraph, lower: Lower, limit: int | None, lean: Lower | None = None, report: Report | None = None
+) -> Found:
     """Lowers and plans a graph; where the arena would exceed `limit` bytes, without scratch, then row-wise.
 
     Where nothing stays below the limit the whole program is the result, and `nearest` says what could be had.
 
     Args:
         lower: makes a program of a graph; lean: the same with less scratch memory.
+        report: called with (candidates that were tried, all).
     """
     whole = _placed(lower(graph), graph)
     if limit is None or whole.arena <= limit:
         return Found(whole, None, whole.arena)
     smaller = whole if lean is None else _placed(lean(graph), graph)
     if lean is None or smaller.arena >= whole.arena:
-        return _row_wise(graph, lower, limit, whole)
-    found = Found(smaller, None, smaller.arena) if smaller.arena <= limit else _row_wise(graph, lean, limit, smaller)
+        return _row_wise(graph, lower, limit, whole, report)
+    found = (
+        Found(smaller, None, smaller.arena)
+        if smaller.arena <= limit
+        else _row_wise(graph, lean, limit, smaller, report)
+    )
     return replace(found, lean=(whole.arena, smaller.arena))
 
 
-def _row_wise(graph: IntegerGraph, lower: Lower, limit: int, whole: Placed) -> Found:
+def _row_wise(graph: IntegerGraph, lower: Lower, limit: int, whole: Placed, report: Report | None) -> Found:
     """The cheapest program that fits, else the whole one."""
     room = limit - whole.program.end_slack
     smallest = []
-    for region in _regions(graph, whole, limit):
+    regions = list(_regions(graph, whole, limit))
+    for number, region in enumerate(regions):
+        if report is not None:
+            report(number, len(regions) + BEST)  # the best ones are tried again, with larger chunks
         rows = stream(graph, region)
         smallest.append((_placed(lower(rows), rows, room), region))
     nearest = min([placed.arena for placed, _ in smallest], default=whole.arena)
