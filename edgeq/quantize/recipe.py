@@ -1,7 +1,7 @@
 """Recipes: which steps are tried behind calibration and promotion, each kept only if the final output errs less.
 
 fast      nothing: weights rounded to nearest, the mean effect of rounding in the bias
-default   observer, gptq
+default   gptq
 best      observer, gptq, migrate, equalize, ranges, distill
 by name   sequential, adaround: where distill can't be had, or its time
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "fast": (),
-    "default": ("observer", "gptq"),
+    "default": ("gptq",),
     "best": ("observer", "gptq", "migrate", "equalize", "ranges", "distill"),
 }
 DEFAULT = "default"

@@ -26,7 +26,7 @@ def test_narrow_weights_err_less_with_every_better_recipe(tmp_path: Path) -> Non
     results = {r: quantize(graph, data, QuantizeOptions(policy=policy, recipe=r)) for r in recipes.RECIPES}
     fast, default, best = (results[r].report for r in ("fast", "default", "best"))
     assert fast.steps == []
-    assert [step.name for step in default.steps][:2] == ["observer", "gptq"]
+    assert [step.name for step in default.steps][:1] == ["gptq"]
     assert default.outputs[0].sqnr_db > fast.outputs[0].sqnr_db + 1
     assert best.outputs[0].sqnr_db > fast.outputs[0].sqnr_db + 1
     assert best.recipe == "best"
@@ -102,7 +102,7 @@ def test_the_integer_graph_has_the_last_word(tmp_path: Path, monkeypatch: pytest
 
 def test_steps_by_name_and_in_their_own_order() -> None:
     assert recipes.steps_of("fast", ("adaround", "gptq")) == ("gptq", "adaround")
-    assert recipes.steps_of("default", None) == ("observer", "gptq")
+    assert recipes.steps_of("default", None) == ("gptq",)
     assert recipes.steps_of("best", ()) == ()
     with pytest.raises(UsageError, match=r"unknown recipe 'bset'.*\n(.*\n)*.*did you mean 'best'"):
         recipes.steps_of("bset", None)
