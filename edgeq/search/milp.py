@@ -10,7 +10,11 @@ SciPy's `milp` (HiGHS: Huangfu and Hall, Mathematical Programming Computation 10
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +94,8 @@ def cheapest(cost: Mapping[str, Sequence[float]], lines: Sequence[Line]) -> dict
         factors, scale = _scaled(line.rows, cost)
         constraints.append(LinearConstraint(factors[None, :], -np.inf, line.most / scale))
     objective, _ = _scaled(cost, cost)
-    found = milp(objective, constraints=constraints, integrality=np.ones(count), bounds=Bounds(0, 1))
+    with stdout_is_ours():
+        found = milp(objective, constraints=constraints, integrality=np.ones(count), bounds=Bounds(0, 1))
     if found.x is None:
         return None
     taken, places = iter(found.x), {}
@@ -109,3 +114,17 @@ def _scaled(rows: Mapping[str, Sequence[float]], names: Iterable[str]) -> tuple[
 def total(table: Table, assignment: Assignment) -> float:
     """Σ table over an assignment."""
     return float(sum(table[name][form] for name, form in assignment.items()))
+
+
+@contextmanager
+def stdout_is_ours() -> Iterator[None]:
+    """HiGHS prints some lines whatever its options say; they go to stderr, since stdout may be somebody's JSON."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C still holds
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -269,8 +269,9 @@ def test_golden_vectors_are_lively():
     """Bits that are all clamped would prove nothing."""
     for name in GRAPHS:
         graph = graph_named(name)
-        for output in reference.run(graph, inputs_of(graph, 1)[0]).values():
-            assert len(np.unique(output)) > 6, name
+        seen = [reference.run(graph, inputs) for inputs in inputs_of(graph, 4)]  # an output may have 10 values a run
+        for output in seen[0]:
+            assert len(np.unique([each[output] for each in seen])) > 6, name
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,3 +65,14 @@ def test_greedy_keeps_to_the_budget_and_never_wins(problem: tuple[Space, dict, d
     best = milp.solve(space, cost, [Bound(harm, budget)])
     assert best is not None
     assert total(cost, best) <= total(cost, found) * (1 + 1e-9)
+
+
+def test_what_the_solver_prints_is_no_output_of_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    libc = ctypes.CDLL(None)
+    with milp.stdout_is_ours():
+        libc.puts(b"Solving report")
+    libc.puts(b'{"mine": 1}')
+    libc.fflush(None)
+    out, err = capfd.readouterr()
+    assert out == '{"mine": 1}\n'
+    assert "Solving report" in err
