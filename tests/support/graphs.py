@@ -35,7 +35,8 @@ class Layers:
         """Requantizes accumulators of this standard deviation to about 40 steps."""
         total = max(0, round(math.log2(spread / 40 * 0.75)))
         post = min(6, total)
-        multiplier = self.rng.integers(2**9, 2**15, channels).astype(np.int32)
+        multiplier = self.rng.integers(2**14, 2**15, channels).astype(np.int32)
+        multiplier.reshape(-1)[4::5] >>= 5  # some much smaller than the others, which the form allows
         shift = np.full(channels, total - post, np.int32)
         clamp = {"zero_point": ZERO_POINT, "low": low, "high": 127, "to": INT8}
         return self.emit("RequantizeNarrow", acc, multiplier, shift, post_shift=post, **clamp)
