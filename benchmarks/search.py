@@ -23,16 +23,16 @@ import numpy as np
 
 from edgeq import runtime
 from edgeq.compiler import KernelBuilder
-from edgeq.search.cost import Costs, measure
-from edgeq.search.evolve import evolve
-from edgeq.search.final import final_graph, in_turns
-from edgeq.search.front import hypervolume
+from edgeq.search.costs.cost import Costs, measure
 from edgeq.search.harm import sensitivities
 from edgeq.search.limits import Limits
 from edgeq.search.problem import Problem, load_problem, write_artifact
+from edgeq.search.result.final import final_graph, in_turns
 from edgeq.search.run import find_policy
-from edgeq.search.sampling import random_search
 from edgeq.search.searcher import Searcher
+from edgeq.search.solvers.evolve import evolve
+from edgeq.search.solvers.front import hypervolume
+from edgeq.search.solvers.sampling import random_search
 from edgeq.search.space import Form, Space, find_space
 from edgeq.search.store import Store
 

@@ -11,30 +11,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgeq.api import CompileResult, compile, load, quantize
-    from edgeq.debug_api import debug
+    from edgeq.api.artifact import compile, load
+    from edgeq.api.debug import debug
+    from edgeq.api.graphs import quantize
+    from edgeq.api.inspect import inspect
+    from edgeq.api.result import CompileResult
     from edgeq.environment import doctor, targets
     from edgeq.evaluate.compare import compare
     from edgeq.evaluate.execute import bench, profile, run, verify
     from edgeq.evaluate.score import evaluate as eval
-    from edgeq.inspect_api import inspect
     from edgeq.report.api import regress, report
     from edgeq.search.api import search
     from edgeq.tuning.api import tune
 
 # Public name -> (module, name there).
 _PUBLIC = {
-    "CompileResult": ("edgeq.api", "CompileResult"),
+    "CompileResult": ("edgeq.api.result", "CompileResult"),
     "bench": ("edgeq.evaluate.execute", "bench"),
     "compare": ("edgeq.evaluate.compare", "compare"),
-    "compile": ("edgeq.api", "compile"),
-    "debug": ("edgeq.debug_api", "debug"),
+    "compile": ("edgeq.api.artifact", "compile"),
+    "debug": ("edgeq.api.debug", "debug"),
     "doctor": ("edgeq.environment", "doctor"),
     "eval": ("edgeq.evaluate.score", "evaluate"),
-    "inspect": ("edgeq.inspect_api", "inspect"),
-    "load": ("edgeq.api", "load"),
+    "inspect": ("edgeq.api.inspect", "inspect"),
+    "load": ("edgeq.api.artifact", "load"),
     "profile": ("edgeq.evaluate.execute", "profile"),
-    "quantize": ("edgeq.api", "quantize"),
+    "quantize": ("edgeq.api.graphs", "quantize"),
     "regress": ("edgeq.report.api", "regress"),
     "report": ("edgeq.report.api", "report"),
     "search": ("edgeq.search.api", "search"),

@@ -12,8 +12,8 @@ import numpy as np
 from timing import Timed, kernel_calls, measure
 
 from edgeq.compiler.kernels.base import SLACK_BYTES, Epilogue
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.matmul import MatMulSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
 from edgeq.compiler.target import load_target
 
 SHAPES = {"DeiT-Tiny": (3, 197, 64), "MiniLM 128": (12, 128, 32)}  # heads, tokens, width of a head

@@ -13,7 +13,7 @@ import numpy as np
 from timing import Timed, kernel_calls, measure
 
 from edgeq.compiler.kernels.base import SLACK_BYTES, Epilogue, Image
-from edgeq.compiler.kernels.conv import ConvSpec
+from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.target import load_target
 
 

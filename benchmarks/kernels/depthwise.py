@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from edgeq.compiler import codegen
 from edgeq.compiler.kernels.base import SLACK_BYTES, Epilogue, Image
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
 from edgeq.compiler.target import load_target
 
 # (height, width, channels, kernel, stride, model); padding is "same"

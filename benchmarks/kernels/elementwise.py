@@ -15,16 +15,16 @@ import numpy as np
 from timing import Timed, kernel_calls, measure
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, SLACK_BYTES, DType, Epilogue, Image, KernelSpec
-from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
-from edgeq.compiler.kernels.copy import CopySpec
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
-from edgeq.compiler.kernels.norm import NormSpec
-from edgeq.compiler.kernels.pool import MaxPoolSpec, SumPoolSpec, Window
-from edgeq.compiler.kernels.reduce import ArgMaxSpec, ReduceSpec
-from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
-from edgeq.compiler.kernels.resize import ResizeLinearSpec
-from edgeq.compiler.kernels.softmax import SoftmaxSpec
+from edgeq.compiler.kernels.elementwise.binary import BinarySpec, RescaleSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.epilogue.requantize import MulSpec, RequantizeSpec
+from edgeq.compiler.kernels.movement.copy import CopySpec
+from edgeq.compiler.kernels.nonlinear.lut import LutInterpSpec, LutSpec
+from edgeq.compiler.kernels.nonlinear.norm import NormSpec
+from edgeq.compiler.kernels.nonlinear.softmax import SoftmaxSpec
+from edgeq.compiler.kernels.spatial.pool import MaxPoolSpec, SumPoolSpec, Window
+from edgeq.compiler.kernels.spatial.reduce import ArgMaxSpec, ReduceSpec
+from edgeq.compiler.kernels.spatial.resize import ResizeLinearSpec
 from edgeq.compiler.target import load_target
 from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.normalization import norm_constants

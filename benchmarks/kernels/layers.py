@@ -8,9 +8,9 @@ import numpy as np
 from timing import Timed, kernel_calls
 
 from edgeq.compiler.kernels.base import SLACK_BYTES, Epilogue, Image
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.conv_weights import Storage
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.dense.weights import Storage
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
 from edgeq.compiler.target import load_target
 
 

@@ -19,9 +19,9 @@ from elementwise import Case, layer_norm, onnxruntime_call, our_calls
 from timing import Timed, measure
 
 from edgeq.compiler.kernels.base import DType
-from edgeq.compiler.kernels.lut import LutSpec
-from edgeq.compiler.kernels.shift_gelu import ShiftGeluSpec
-from edgeq.compiler.kernels.softmax import SoftmaxSpec
+from edgeq.compiler.kernels.nonlinear.lut import LutSpec
+from edgeq.compiler.kernels.nonlinear.shift_gelu import ShiftGeluSpec
+from edgeq.compiler.kernels.nonlinear.softmax import SoftmaxSpec
 from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.shift_exp import shift_gelu_constants, shiftmax_constants
 

@@ -76,9 +76,9 @@ def command(
 
 
 def _count(model: str, target: str, calib: str | None, ram: int | None, as_json: bool) -> None:
+    from edgeq.api.static import bench_firmware, firmware_report
     from edgeq.cli.static_output import show_firmware
     from edgeq.compiler import load_target
-    from edgeq.static_api import bench_firmware, firmware_report
 
     common.require_file(model, "model")
     with common.progress_bars(quiet=as_json) as progress:

@@ -11,7 +11,7 @@ from edgeq.cli import common, fit_output, static_output, units, wasm_output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeq.api import CompileResult
+    from edgeq.api.result import CompileResult
 
 CHECKS = {
     "native": "golden vectors pass on this machine",
@@ -94,11 +94,11 @@ def command(
     \b
     edgeq compile model.onnx --target arm --calib calib.npz -o model.edgeq
     """
-    from edgeq import api
+    from edgeq.api import artifact
 
     common.require_file(model, "model")
     with common.progress_bars(quiet=as_json) as progress:
-        result = api.compile(
+        result = artifact.compile(
             model,
             target=target,
             output=output,

@@ -46,7 +46,7 @@ def command(
     \b
     edgeq debug model.onnx --calib calib.npz --observer minmax -o debug.html
     """
-    from edgeq.debug_api import debug
+    from edgeq.api.debug import debug
     from edgeq.files import check_output, write_text
 
     settings = common.settings(given)

@@ -36,7 +36,7 @@ def command(
     the exit code is 1 if it doesn't fit. A float model without --calib is calibrated with random data; its
     sizes are real.
     """
-    from edgeq import inspect_api
+    from edgeq.api import inspect as inspect_api
 
     path = file if Path(file).is_dir() else common.require_file(file, "file")
     with common.progress_bars(quiet=as_json) as progress:

@@ -24,7 +24,7 @@ def command(model: str, output: str | None, as_json: bool, **given: Any) -> None
     \b
     edgeq quantize model.onnx --calib calib.npz -o model.int.onnx
     """
-    from edgeq import api
+    from edgeq.api import graphs
     from edgeq.errors import UsageError
 
     settings = common.settings(given)
@@ -37,7 +37,7 @@ def command(model: str, output: str | None, as_json: bool, **given: Any) -> None
         )
     path = Path(output) if output else Path(model).with_suffix(".int.onnx")
     with common.progress_bars(quiet=as_json) as progress:
-        result = api.quantize(model, output=path, progress=progress, **settings)
+        result = graphs.quantize(model, output=path, progress=progress, **settings)
     report = result.report.as_dict()
     if as_json:
         common.print_json({"path": str(path), "calibrated": result.graph.calibrated, **report})

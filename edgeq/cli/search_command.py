@@ -11,7 +11,7 @@ from edgeq.cli import common, units
 from edgeq.cli.search_live import live
 
 if TYPE_CHECKING:
-    from edgeq.search.found import Found
+    from edgeq.search.result.found import Found
     from edgeq.search.space import Assignment
 
 
@@ -114,8 +114,8 @@ def command(
     edgeq compile model.onnx --target x86-avx2 --calib calib.npz --policy policy.yaml
     """
     from edgeq.search.api import compile_command, search
-    from edgeq.search.found import as_dict
     from edgeq.search.limits import Limits
+    from edgeq.search.result.found import as_dict
 
     common.require_file(model, "model")
     limits = Limits.parse(
@@ -173,7 +173,7 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
 
 def show(found: Found, output: str, hint: str) -> None:
     """The front as a table, then what was chosen."""
-    from edgeq.search.write import amount
+    from edgeq.search.result.write import amount
 
     console = common.stdout_console()
     resources = [name for name in ("latency", "instructions", "weights") if name in found.best.predicted]

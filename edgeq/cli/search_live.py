@@ -51,7 +51,7 @@ def live(quiet: bool) -> Iterator[tuple[common.Progress, Watch]]:
 
 def front_table(front: Sequence[Candidate], objective: str) -> Any:
     """The front so far, cheapest first: its ends and what is evenly between them."""
-    from edgeq.search.write import amount
+    from edgeq.search.result.write import amount
 
     listing = common.table("front so far", objective, "accuracy", right=(objective, "accuracy"))
     last = len(front) - 1

@@ -9,7 +9,7 @@ from edgeq.cli import common, fit_output, units
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeq.api import CompileResult
+    from edgeq.api.result import CompileResult
 
 CHECKS = {
     "emulated": "golden vectors pass on the emulated board",

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, Image
-from edgeq.compiler.kernels.copy import FillSpec
-from edgeq.compiler.kernels.tiled_conv import TiledConvSpec
+from edgeq.compiler.kernels.micro.tiled_conv import TiledConvSpec
+from edgeq.compiler.kernels.movement.copy import FillSpec
 from edgeq.compiler.program import Bound, Program, Step
 
 

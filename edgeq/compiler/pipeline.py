@@ -15,7 +15,7 @@ from edgeq.artifact.tools import object_compiler, run_tool
 from edgeq.cache import cached_file, content_key
 from edgeq.compiler.build import KernelBuilder
 from edgeq.compiler.entry import entry_source
-from edgeq.compiler.kernels.conv_weights import Storage
+from edgeq.compiler.kernels.dense.weights import Storage
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.plan import Plan
 from edgeq.compiler.program import Bound, Program, Step, Tensor

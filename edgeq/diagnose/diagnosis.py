@@ -12,12 +12,12 @@ from edgeq.diagnose.layers import LayerError, layer_errors
 from edgeq.diagnose.outcome import Outcome, Referee
 from edgeq.diagnose.remedies import Pharmacy, Remedy, find_remedies
 from edgeq.errors import UsageError
-from edgeq.quantize.data import CalibrationData
+from edgeq.quantize.error.judge import split
 from edgeq.quantize.integerize import build
-from edgeq.quantize.judge import split
 from edgeq.quantize.pipeline import QuantizeOptions, prepare
 from edgeq.quantize.promote import affordable_samples
 from edgeq.quantize.recipe import refine, steps_of
+from edgeq.quantize.samples.data import CalibrationData
 
 if TYPE_CHECKING:
     from edgeq.compiler.target import Target

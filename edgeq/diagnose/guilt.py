@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from edgeq.diagnose.opened import replace_nodes
 from edgeq.quantize.calibrate import Progress
-from edgeq.quantize.fakequant import float_weights, insert_weights, real_weights
+from edgeq.quantize.error.fakequant import float_weights, insert_weights, real_weights
+from edgeq.quantize.error.simulate import Simulation, largest_error
 from edgeq.quantize.plan import S8, Plan
 from edgeq.quantize.products import Product, plain_weights, products, read_quant
 from edgeq.quantize.promote import final_outputs
 from edgeq.quantize.session import Session, map_ordered, model_with_outputs
-from edgeq.quantize.simulate import Simulation, largest_error
 from edgeq.quantize.topology import name_of
 
 Array = NDArray[Any]

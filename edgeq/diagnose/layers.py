@@ -26,7 +26,7 @@ from edgeq.diagnose.opened import IntegerTwin, OpenedFloat
 from edgeq.integer.arithmetic import dequantize
 from edgeq.integer.graph import Quant
 from edgeq.quantize.calibrate import Progress
-from edgeq.quantize.fakequant import real_weights
+from edgeq.quantize.error.fakequant import real_weights
 from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.integerize import Integerized
 from edgeq.quantize.integerize.emitter import on_grid

@@ -17,7 +17,7 @@ from onnx import helper
 
 from edgeq.integer import oracle
 from edgeq.integer.graph import Quant
-from edgeq.quantize.fakequant import float_weights, insert_weights
+from edgeq.quantize.error.fakequant import float_weights, insert_weights
 from edgeq.quantize.integerize import Integerized
 from edgeq.quantize.integerize.emitter import on_grid
 from edgeq.quantize.plan import S32, Plan

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from edgeq.diagnose.opened import show
 from edgeq.integer import oracle
 from edgeq.integer.arithmetic import dequantize
+from edgeq.quantize.error.simulate import largest_error
 from edgeq.quantize.integerize import Integerized
 from edgeq.quantize.promote import activations_of, final_outputs
 from edgeq.quantize.report import agreement, quantize_inputs
 from edgeq.quantize.session import Session, map_ordered, model_with_outputs
-from edgeq.quantize.simulate import largest_error
 from edgeq.quantize.topology import Topology
 
 Array = NDArray[Any]

@@ -18,6 +18,7 @@ from edgeq.diagnose.cost import Cost, cost_of
 from edgeq.diagnose.guilt import Guilt
 from edgeq.diagnose.outcome import Outcome, Referee
 from edgeq.quantize.calibrate import Progress
+from edgeq.quantize.error.simulate import Simulation, largest_error
 from edgeq.quantize.integerize import build
 from edgeq.quantize.pipeline import Prepared, QuantizeOptions, prepare
 from edgeq.quantize.plan import Plan, quant_s8
@@ -26,7 +27,6 @@ from edgeq.quantize.products import bits_of, products
 from edgeq.quantize.promote import BUDGET, BUDGET_MANY, MANY, affordable_samples, final_outputs
 from edgeq.quantize.ranges import CANDIDATES
 from edgeq.quantize.recipe import STEPS, Context
-from edgeq.quantize.simulate import Simulation, largest_error
 
 if TYPE_CHECKING:
     from edgeq.compiler.target import Target

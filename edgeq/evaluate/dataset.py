@@ -48,8 +48,8 @@ def load_dataset(
     Raises:
         DataError: unreadable file, missing or unknown names, wrong shape or dtype, NaN, different numbers of samples.
     """
-    from edgeq.quantize.data import InputSpec, load
-    from edgeq.quantize.preprocess import Preprocess
+    from edgeq.quantize.samples.data import InputSpec, load
+    from edgeq.quantize.samples.preprocess import Preprocess
 
     specs = tuple(InputSpec(p.name, _sample_shape(p, Path(path)), np.dtype(input_dtype(p))) for p in ports)
     spec = Preprocess.parse(preprocess) if preprocess else None

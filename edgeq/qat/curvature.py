@@ -19,7 +19,7 @@ from torch import nn
 from edgeq.qat.flow import Flow
 from edgeq.qat.node import Tensor
 from edgeq.qat.quantizers import WeightLayer, arrangement
-from edgeq.quantize.divergence import class_outputs
+from edgeq.quantize.error.divergence import class_outputs
 from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, products

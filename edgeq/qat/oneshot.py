@@ -262,7 +262,7 @@ class _Run:
 
     def best(self) -> Places:
         """The likeliest assignment within the limit."""
-        from edgeq.search.milp import Line, cheapest
+        from edgeq.search.solvers.milp import Line, cheapest
 
         logs = {name: (-torch.log(row.clamp_min(1e-9))).tolist() for name, row in self.controller.chances().items()}
         found = cheapest(logs, [Line(self.table, self.most * self.wide)])

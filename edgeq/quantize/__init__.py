@@ -19,37 +19,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeq.quantize.calibrate import Ranges, calibrate
-    from edgeq.quantize.data import CalibrationData, InputSpec, from_arrays, random_data
-    from edgeq.quantize.data import load as load_data
+    from edgeq.quantize.error.sensitivity import Sensitivity, sensitivity
     from edgeq.quantize.integerize import integerize
     from edgeq.quantize.pipeline import Prepared, QuantizeOptions, QuantizeResult, prepare, quantize
     from edgeq.quantize.policy import LayerPolicy, Policy
-    from edgeq.quantize.preprocess import Preprocess
     from edgeq.quantize.report import QuantizeReport
-    from edgeq.quantize.sensitivity import Sensitivity, sensitivity
+    from edgeq.quantize.samples.data import CalibrationData, InputSpec, from_arrays, random_data
+    from edgeq.quantize.samples.data import load as load_data
+    from edgeq.quantize.samples.preprocess import Preprocess
     from edgeq.quantize.session import input_specs
 
 _HOME = {
-    "CalibrationData": "data",
-    "InputSpec": "data",
+    "CalibrationData": "samples.data",
+    "InputSpec": "samples.data",
     "LayerPolicy": "policy",
     "Policy": "policy",
     "Prepared": "pipeline",
-    "Preprocess": "preprocess",
+    "Preprocess": "samples.preprocess",
     "QuantizeOptions": "pipeline",
     "QuantizeReport": "report",
     "QuantizeResult": "pipeline",
     "Ranges": "calibrate",
-    "Sensitivity": "sensitivity",
+    "Sensitivity": "error.sensitivity",
     "calibrate": "calibrate",
-    "from_arrays": "data",
+    "from_arrays": "samples.data",
     "input_specs": "session",
     "integerize": "integerize",
-    "load_data": "data",
+    "load_data": "samples.data",
     "prepare": "pipeline",
     "quantize": "pipeline",
-    "random_data": "data",
-    "sensitivity": "sensitivity",
+    "random_data": "samples.data",
+    "sensitivity": "error.sensitivity",
 }
 _RENAMED = {"load_data": "load"}
 
@@ -86,9 +86,9 @@ class _Package(ModuleType):
     """
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
-        from edgeq import api
+        from edgeq.api import graphs
 
-        return api.quantize(*args, **settings)
+        return graphs.quantize(*args, **settings)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _HOME:

@@ -23,9 +23,9 @@ from edgeq.errors import ModelError
 from edgeq.files import atomic_path
 from edgeq.frontend.graph import FloatGraph
 from edgeq.integer.graph import IntegerGraph
-from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.pipeline import QuantizeOptions, QuantizeResult
 from edgeq.quantize.report import QuantizeReport
+from edgeq.quantize.samples.data import CalibrationData
 
 # Options that change how the work is done, not what comes out.
 WITHOUT_EFFECT = ("threads", "progress")

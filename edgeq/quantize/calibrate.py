@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import DataError, ModelError
-from edgeq.quantize.data import CalibrationData, from_arrays, random_data
 from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.observers import DEFAULT, get
+from edgeq.quantize.samples.data import CalibrationData, from_arrays, random_data
+from edgeq.quantize.samples.tokens import find_tokens
 from edgeq.quantize.session import Session, input_specs, map_ordered, model_with_outputs
-from edgeq.quantize.tokens import find_tokens
 from edgeq.quantize.topology import Topology, embedding_table, name_of
 
 if TYPE_CHECKING:

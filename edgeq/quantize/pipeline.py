@@ -16,7 +16,6 @@ from edgeq.errors import ModelError, UsageError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.integer.proof import prove
 from edgeq.quantize.calibrate import Progress, Ranges, as_data, calibrate
-from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.integerize import build, check_supported
 from edgeq.quantize.kinds import resolve, with_weight_bits
 from edgeq.quantize.logits import rounded_attention
@@ -27,6 +26,7 @@ from edgeq.quantize.promote import Promotion, promote
 from edgeq.quantize.recipe import DEFAULT as DEFAULT_RECIPE
 from edgeq.quantize.recipe import refine, steps_of
 from edgeq.quantize.report import QuantizeReport, StepReport, compare_outputs, layer_reports, promoted_tensors
+from edgeq.quantize.samples.data import CalibrationData
 from edgeq.quantize.topology import Topology, name_of, shape_of
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeq.quantize.calibrate import Progress
-from edgeq.quantize.data import CalibrationData
+from edgeq.quantize.error.simulate import Simulation, largest_error
 from edgeq.quantize.logits import SOFTMAX
 from edgeq.quantize.plan import Plan
-from edgeq.quantize.simulate import Simulation, largest_error
+from edgeq.quantize.samples.data import CalibrationData
 from edgeq.quantize.topology import Topology, is_float, name_of, shape_of
 
 #: Largest error that may remain, and the same for networks with more than MANY tensors.

@@ -11,11 +11,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeq.quantize.judge import Judge
+from edgeq.quantize.error.judge import Judge
+from edgeq.quantize.error.simulate import Simulation, largest_error
 from edgeq.quantize.plan import S8, Plan, quant_s8
 from edgeq.quantize.policy import LayerPolicy
 from edgeq.quantize.promote import affordable_samples
-from edgeq.quantize.simulate import Simulation, largest_error
 
 Array = NDArray[Any]
 

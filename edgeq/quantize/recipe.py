@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from edgeq.errors import ToolError, UnsupportedOpError, UsageError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.calibrate import Progress
+from edgeq.quantize.error.judge import Array, Judge, split
+from edgeq.quantize.error.keep import KEPT_BITS, keep_within
 from edgeq.quantize.integerize import build
-from edgeq.quantize.judge import Array, Judge, split
-from edgeq.quantize.keep import KEPT_BITS, keep_within
 from edgeq.quantize.observers import DEFAULT as DEFAULT_OBSERVER
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, bits_of, brought_along, products

@@ -14,10 +14,10 @@ from edgeq.integer import oracle
 from edgeq.integer.arithmetic import dequantize, quantize
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize.calibrate import Progress
-from edgeq.quantize.data import CalibrationData
 from edgeq.quantize.integerize import Integerized
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.promote import Promotion
+from edgeq.quantize.samples.data import CalibrationData
 from edgeq.quantize.session import Session, map_ordered, model_with_outputs
 from edgeq.quantize.topology import is_float, name_of
 

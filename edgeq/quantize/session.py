@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.errors import ModelError
-from edgeq.quantize.data import InputSpec
+from edgeq.quantize.samples.data import InputSpec
 from edgeq.quantize.topology import name_of, shape_of
 
 Array = NDArray[Any]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from edgeq.files import check_output, write_text
 from edgeq.quantize.policy import Policy
-from edgeq.search.found import Found
 from edgeq.search.limits import Limits
 from edgeq.search.problem import Progress, load_problem
+from edgeq.search.result.found import Found
+from edgeq.search.result.write import policy_text
 from edgeq.search.run import find_policy
 from edgeq.search.searcher import Watch
 from edgeq.search.store import Store
-from edgeq.search.write import policy_text
 
 
 def search(
@@ -112,7 +112,7 @@ def search(
     if output is not None:
         write_text(output, policy_text(found, base, Path(model).name, problem.name))
     if html is not None:
-        from edgeq.search.page import page_text
+        from edgeq.search.result.page import page_text
 
         command = compile_command(model, target, data, output or "policy.yaml", recipe, steps)
         write_text(html, page_text(found, base, Path(model).name, problem.name, command))

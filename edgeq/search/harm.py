@@ -52,7 +52,7 @@ def _measured(
     problem: Problem, names: Sequence[str], widths: Sequence[int], progress: Progress | None
 ) -> Mapping[str, Mapping[int, float]]:
     """By running the network with one layer narrowed."""
-    from edgeq.quantize.sensitivity import sensitivity
+    from edgeq.quantize.error.sensitivity import sensitivity
 
     plan, data = problem.prepared.plan, problem.prepared.data
     return sensitivity(plan, data, widths, layers=names, rounding=problem.rounder, progress=progress).layers

@@ -76,7 +76,7 @@ class Judge:
 
 def _divergence(reference: Array, outputs: Array, classes: bool) -> float:
     """Of outputs [n, …] from the float model's, in nats."""
-    from edgeq.quantize.divergence import divergence
+    from edgeq.quantize.error.divergence import divergence
 
     pair = [np.asarray(array, np.float64).reshape(len(array), -1) for array in (reference, outputs)]
     if classes and pair[0].min() >= 0 and np.allclose(pair[0].sum(axis=1), 1, atol=0.01):

@@ -161,11 +161,12 @@ def load_problem(
     Raises:
         EdgeqError: as of quantize and eval.
     """
-    from edgeq import api, frontend
+    from edgeq import frontend
+    from edgeq.api import graphs
     from edgeq.compiler import load_variants
     from edgeq.evaluate.models import kind_of
     from edgeq.quantize import QuantizeOptions
-    from edgeq.quantize.divergence import class_outputs
+    from edgeq.quantize.error.divergence import class_outputs
     from edgeq.quantize.pipeline import prepare
     from edgeq.quantize.promote import final_outputs
 
@@ -177,7 +178,7 @@ def load_problem(
         )
     wanted = tuple(load_variants(target))
     graph = frontend.load(model)
-    calibration = api.calibration_data(graph, data, calib_samples, preprocess, 0)
+    calibration = graphs.calibration_data(graph, data, calib_samples, preprocess, 0)
     options = QuantizeOptions.make(observer=observer, policy=policy, recipe=recipe, steps=steps, progress=progress)
     prepared = prepare(graph, calibration, options)
     topology = prepared.plan.topology

@@ -16,14 +16,14 @@ from threadpoolctl import threadpool_limits
 
 from edgeq.cache import cache_dir, cached_file, content_key
 from edgeq.quantize.calibrate import Progress
-from edgeq.quantize.data import CalibrationData
+from edgeq.quantize.error.judge import split
 from edgeq.quantize.integerize.weights import QuantizedWeights
-from edgeq.quantize.judge import split
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, brought_along, products
 from edgeq.quantize.rounding.gram import Gram
 from edgeq.quantize.rounding.sequential import moments
 from edgeq.quantize.rounding.solve import solve
+from edgeq.quantize.samples.data import CalibrationData
 from edgeq.quantize.session import default_threads
 
 ROUNDING = "gptq"
@@ -31,7 +31,7 @@ FOLDER, FILE = "rounded", "weights.npz"
 
 
 class Rounder:
-    """Chooses the integers of a layer; usable as the `rounding` of `edgeq.quantize.sensitivity`.
+    """Chooses the integers of a layer; usable as the `rounding` of `edgeq.quantize.error.sensitivity`.
 
     Args:
         plan: of the network. data: calibration data. digest: names both, for the cache.

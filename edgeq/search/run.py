@@ -15,16 +15,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeq.errors import UsageError
-from edgeq.search import milp
-from edgeq.search.cost import Costs, measure
+from edgeq.search.costs.cost import Costs, measure
 from edgeq.search.evaluate import Workers
-from edgeq.search.final import Measured, measure_final
-from edgeq.search.found import Found
-from edgeq.search.front import front_of
 from edgeq.search.limits import ACCURACY, RESOURCES, Limits
 from edgeq.search.problem import Problem, Progress
-from edgeq.search.refuse import check_limits, impossible
+from edgeq.search.result.final import Measured, measure_final
+from edgeq.search.result.found import Found
+from edgeq.search.result.refuse import check_limits, impossible
 from edgeq.search.searcher import Candidate, Searcher, Watch
+from edgeq.search.solvers import milp
+from edgeq.search.solvers.front import front_of
 from edgeq.search.space import Form, find_space
 from edgeq.search.store import Store
 
@@ -186,7 +186,7 @@ def _by_harm(searcher: Searcher, seed: int) -> None:
 
 def _by_evolution(searcher: Searcher, evaluations: int, seed: int) -> None:
     """NSGA-II, begun with exact solutions for a few budgets."""
-    from edgeq.search.evolve import evolve
+    from edgeq.search.solvers.evolve import evolve
 
     searcher.expected = evaluations + 1
     proposed = [searcher.propose(budget) for budget in _budgets(searcher)[::3]]

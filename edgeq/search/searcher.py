@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from edgeq.cache import content_key
 from edgeq.compiler.target import load_target
-from edgeq.search import milp
-from edgeq.search.cost import Costs
-from edgeq.search.final import final_accuracy, final_graph, stored_graph
-from edgeq.search.front import front_of
+from edgeq.search.costs.cost import Costs
 from edgeq.search.limits import Limits
-from edgeq.search.milp import Bound
 from edgeq.search.problem import Problem, Progress
+from edgeq.search.result.final import final_accuracy, final_graph, stored_graph
+from edgeq.search.solvers import milp
+from edgeq.search.solvers.front import front_of
+from edgeq.search.solvers.milp import Bound
 from edgeq.search.space import Assignment, Form, Space
 from edgeq.search.store import Store
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeq.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeq.api import Calibration, Progress
+    from edgeq.api.result import Calibration, Progress
     from edgeq.integer import IntegerGraph
     from edgeq.tuning.search import Tuning
 
@@ -37,7 +37,7 @@ def tune(
     Raises:
         UsageError: the target's code doesn't run here. ModelError and others: see `edgeq.compile`.
     """
-    from edgeq.api import integer_graph
+    from edgeq.api.graphs import integer_graph
     from edgeq.compiler import KernelBuilder, load_target
     from edgeq.compiler.schedule import read_schedule, tuned_path
     from edgeq.tuning.calls import require_runnable

@@ -15,8 +15,8 @@ import numpy as np
 from edgeq.cache import cached_file, content_key
 from edgeq.compiler.build import KernelBuilder, object_path
 from edgeq.compiler.kernels.base import KernelSpec
-from edgeq.compiler.kernels.copy import CopySpec
-from edgeq.compiler.kernels.peak import Mix, PeakSpec
+from edgeq.compiler.kernels.movement.copy import CopySpec
+from edgeq.compiler.kernels.peak.peak import Mix, PeakSpec
 from edgeq.compiler.target import Target, host_features
 from edgeq.tuning.calls import KernelCalls, take_turns
 

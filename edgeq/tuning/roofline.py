@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.compiler.kernels.peak import Mix
+from edgeq.compiler.kernels.peak.peak import Mix
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
 from edgeq.runtime.model import Profile

@@ -23,10 +23,10 @@ from train import EPOCHS, NETS, SEED, SHIFTED, Digits, differing
 
 import edgeq
 from edgeq import qat
-from edgeq.search.front import hypervolume
 from edgeq.search.limits import Limits
 from edgeq.search.problem import load_problem
 from edgeq.search.run import find_policy
+from edgeq.search.solvers.front import hypervolume
 
 #: Shares of the bit operations of 8 bits; epochs and learning rate of a one-shot run.
 LIMITS = (0.26, 0.3, 0.35, 0.4, 0.5)

@@ -1,6 +1,6 @@
 """Depthwise products of Armv8.2-A with dot products: four interleaved bytes a lane with sdot; s16 as on plain Neon."""
 
-from edgeq.compiler.kernels.depthwise_products import Interleaved, Widening
+from edgeq.compiler.kernels.depthwise.products import Interleaved, Widening
 
 PRODUCTS = {
     "s8": Interleaved(

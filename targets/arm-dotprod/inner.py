@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeq.compiler.isa.neon import Neon
-from edgeq.compiler.isa.neon_products import DotLane, WideLane
+from edgeq.compiler.isa.arm.neon import Neon
+from edgeq.compiler.isa.arm.products import DotLane, WideLane
 from edgeq.compiler.isa.products import Product
 
 ISA = Neon()

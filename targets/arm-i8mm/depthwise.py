@@ -1,6 +1,6 @@
 """Depthwise products of Armv8.6-A, as with dot products alone: sdot on four interleaved bytes a lane, s16 by smlal."""
 
-from edgeq.compiler.kernels.depthwise_products import Interleaved, Widening
+from edgeq.compiler.kernels.depthwise.products import Interleaved, Widening
 
 PRODUCTS = {
     "s8": Interleaved(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgeq.compiler.isa.neon import Neon
-from edgeq.compiler.isa.neon_matrix import MatrixPair
-from edgeq.compiler.isa.neon_products import DotLane, WideLane
+from edgeq.compiler.isa.arm.matrix import MatrixPair
+from edgeq.compiler.isa.arm.neon import Neon
+from edgeq.compiler.isa.arm.products import DotLane, WideLane
 from edgeq.compiler.isa.products import Product
 
 ISA = Neon()

@@ -3,8 +3,8 @@ small; s16 activations by smlal."""
 
 from __future__ import annotations
 
-from edgeq.compiler.isa.neon import Neon
-from edgeq.compiler.isa.neon_products import BoundedPairs, ColumnSums, PairLane, WideLane
+from edgeq.compiler.isa.arm.neon import Neon
+from edgeq.compiler.isa.arm.products import BoundedPairs, ColumnSums, PairLane, WideLane
 from edgeq.compiler.isa.products import Product
 
 ISA = Neon()

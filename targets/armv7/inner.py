@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeq.compiler.isa.neon32 import Neon32
-from edgeq.compiler.isa.neon_products import PairLane, WideLane
+from edgeq.compiler.isa.arm.neon32 import Neon32
+from edgeq.compiler.isa.arm.products import PairLane, WideLane
 from edgeq.compiler.isa.products import Product
 
 ISA = Neon32()

@@ -1,5 +1,5 @@
 """Cortex-M55: one multiply-accumulate a channel and tap."""
 
-from edgeq.compiler.kernels.depthwise_taps import PlainTaps
+from edgeq.compiler.kernels.depthwise.products_taps import PlainTaps
 
 PRODUCTS = {dtype: PlainTaps(dtype) for dtype in ("s8", "u8", "s16")}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgeq.compiler.isa.portable_products import SplatProduct
+from edgeq.compiler.isa.portable.rvv import Rvv
+from edgeq.compiler.isa.portable.vector_products import SplatProduct
 from edgeq.compiler.isa.products import Product
-from edgeq.compiler.isa.rvv import Rvv
 
 ISA = Rvv()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeq.compiler.isa.portable import Portable
-from edgeq.compiler.isa.portable_products import SplatProduct
+from edgeq.compiler.isa.portable.vector_products import SplatProduct
+from edgeq.compiler.isa.portable.vectors import Portable
 from edgeq.compiler.isa.products import Product
 
 ISA = Portable()

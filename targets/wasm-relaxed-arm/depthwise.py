@@ -1,7 +1,7 @@
 """Depthwise products of relaxed WebAssembly on Arm: four bytes a lane, or i32x4.dot_i16x8_s on pairs of s16."""
 
-from edgeq.compiler.kernels.depthwise_products import Interleaved
-from edgeq.compiler.kernels.depthwise_relaxed import RelaxedQuads
+from edgeq.compiler.kernels.depthwise.products import Interleaved
+from edgeq.compiler.kernels.depthwise.products_relaxed import RelaxedQuads
 
 _WORDS = {
     dtype: Interleaved(dtype, 2, 4, "llvm.wasm.dot", accumulates=False, weights_first=False, registers=16)

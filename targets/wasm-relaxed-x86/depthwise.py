@@ -2,8 +2,8 @@
 it, else i32x4.dot_i16x8_s."""
 
 from edgeq.compiler.isa.byte_dot import RELAXED
-from edgeq.compiler.kernels.depthwise_bytes import ByteQuads, ByteSums
-from edgeq.compiler.kernels.depthwise_products import Interleaved
+from edgeq.compiler.kernels.depthwise.products import Interleaved
+from edgeq.compiler.kernels.depthwise.products_bytes import ByteQuads, ByteSums
 
 _WORDS = {
     dtype: Interleaved(dtype, 2, 4, "llvm.wasm.dot", accumulates=False, weights_first=False, registers=8)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from edgeq.compiler.isa.byte_dot import RELAXED
 from edgeq.compiler.isa.products import Product
-from edgeq.compiler.isa.wasm import WasmSimd
-from edgeq.compiler.isa.x86_arrangement import WINDOW
-from edgeq.compiler.isa.x86_pairing import ArrangedBytes
-from edgeq.compiler.isa.x86_products import BroadcastProduct, BytePairs
+from edgeq.compiler.isa.wasm.vectors import WasmSimd
+from edgeq.compiler.isa.x86.arrangement import WINDOW
+from edgeq.compiler.isa.x86.pairing import ArrangedBytes
+from edgeq.compiler.isa.x86.products import BroadcastProduct, BytePairs
 
 ISA = WasmSimd()
 

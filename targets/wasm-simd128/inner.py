@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
-from edgeq.compiler.isa.wasm import WasmSimd
-from edgeq.compiler.isa.x86_products import BroadcastProduct
+from edgeq.compiler.isa.wasm.vectors import WasmSimd
+from edgeq.compiler.isa.x86.products import BroadcastProduct
 
 ISA = WasmSimd()
 

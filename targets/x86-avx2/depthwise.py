@@ -1,7 +1,7 @@
 """Depthwise products of AVX2: pmaddubsw where a layer's weights allow it, else pmaddwd on s16."""
 
-from edgeq.compiler.kernels.depthwise_bytes import ByteQuads, ByteSums
-from edgeq.compiler.kernels.depthwise_products import Interleaved
+from edgeq.compiler.kernels.depthwise.products import Interleaved
+from edgeq.compiler.kernels.depthwise.products_bytes import ByteQuads, ByteSums
 
 _PMADDWD = "llvm.x86.avx2.pmadd.wd"
 _WORDS = {

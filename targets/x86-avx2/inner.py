@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
-from edgeq.compiler.isa.x86 import Avx2
-from edgeq.compiler.isa.x86_arrangement import WINDOW
-from edgeq.compiler.isa.x86_pairing import ArrangedBytes
-from edgeq.compiler.isa.x86_products import BroadcastProduct, BytePairs
+from edgeq.compiler.isa.x86.arrangement import WINDOW
+from edgeq.compiler.isa.x86.pairing import ArrangedBytes
+from edgeq.compiler.isa.x86.products import BroadcastProduct, BytePairs
+from edgeq.compiler.isa.x86.vectors import Avx2
 
 ISA = Avx2()
 

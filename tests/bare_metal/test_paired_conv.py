@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgeq.compiler.kernels.base import Epilogue, Image
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.paired_conv import PairedConvSpec, pairable, settled
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.micro.paired_conv import PairedConvSpec, pairable, settled
 
 NARROW = Epilogue("narrow", "s8", -3, -128, 127, 6)
 

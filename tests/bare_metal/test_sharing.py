@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 import edgeq
 from edgeq.compiler import CompileOptions, compile_graph, load_target
 from edgeq.compiler.kernels.base import Epilogue, Image, KernelSpec
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
-from edgeq.compiler.kernels.dsp_depthwise import DspDepthwiseSpec
-from edgeq.compiler.kernels.paired_conv import PairedConvSpec
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.micro.dsp_depthwise import DspDepthwiseSpec
+from edgeq.compiler.kernels.micro.paired_conv import PairedConvSpec
 from edgeq.compiler.kernels.shared import SharedSpec
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.sharing import WORTH_SHARING

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec, largest_distance
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.elementwise.binary import BinarySpec, RescaleSpec, largest_distance
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.arithmetic import round_shift

@@ -14,7 +14,7 @@ import pytest
 from edgeq.compiler import build
 from edgeq.compiler.build import KernelBuilder, Nursery, Worker, object_path
 from edgeq.compiler.kernels.base import KernelSpec
-from edgeq.compiler.kernels.to_mask import ToMaskSpec
+from edgeq.compiler.kernels.elementwise.to_mask import ToMaskSpec
 from edgeq.compiler.target import Target, load_target
 from edgeq.errors import CompileError, TargetError
 

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, SLACK_BYTES, Epilogue, Image, Residual
-from edgeq.compiler.kernels.conv import ConvSpec, accumulator_bounds
-from edgeq.compiler.kernels.conv_plan import Window, pixel_run, split_runs
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
+from edgeq.compiler.kernels.dense.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.dense.plan import Window, pixel_run, split_runs
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE, reference
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.support import kernel_runner

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import Epilogue, Image
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.conv_transpose import as_convolution, input_padding, phases
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.dense.transpose import as_convolution, input_padding, phases
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
 from edgeq.compiler.target import Target, load_target
 from edgeq.errors import CompileError
 from edgeq.integer.ops.conv_transpose import reference

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from edgeq.compiler.isa import narrow
 from edgeq.compiler.kernels.base import Epilogue, Image
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.conv_weights import Storage, arranged
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.dense.weights import Storage, arranged
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.compiler.test_conv import EMULATED, NATIVE, SHAPES, check, conv

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Image
-from edgeq.compiler.kernels.copy import CopySpec, FillSpec, GatherSpec
+from edgeq.compiler.kernels.movement.copy import CopySpec, FillSpec, GatherSpec
 from edgeq.compiler.kernels.nest import dense_strides
 from edgeq.compiler.target import Target, load_target
 from edgeq.errors import CompileError

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgeq.compiler.kernels.base import Epilogue, Image
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
-from edgeq.compiler.kernels.depthwise_plan import Plan
-from edgeq.compiler.kernels.depthwise_products import product_of
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.depthwise.plan import Plan
+from edgeq.compiler.kernels.depthwise.products import product_of
 from edgeq.compiler.target import Target, load_target
 from edgeq.errors import CompileError, TargetError
 from tests.support.layers import Layer

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.div import DivSpec
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.elementwise.div import DivSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.ops.div import reference

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeq.compiler.kernels.embedding import EmbeddingSpec
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.to_mask import ToMaskSpec
+from edgeq.compiler.kernels.elementwise.to_mask import ToMaskSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.movement.embedding import EmbeddingSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel

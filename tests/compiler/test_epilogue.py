@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image, KernelSpec, Operand, Residual
-from edgeq.compiler.kernels.epilogue import (
+from edgeq.compiler.kernels.epilogue.epilogue import (
     NUMPY_DTYPE,
     ChannelLayout,
     isa_of,
@@ -58,7 +58,7 @@ class FinishSpec(KernelSpec):
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels import tir
-        from edgeq.compiler.kernels.epilogue_emit import EpilogueEmitter
+        from edgeq.compiler.kernels.epilogue.emit import EpilogueEmitter
 
         isa, e, stride = isa_of(target), self.epilogue, self.layout.channels + self.gap
         positions = self.layout.positions(isa)

@@ -9,8 +9,8 @@ import pytest
 from edgeq import artifact, runtime
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
 from edgeq.quantize import Policy, QuantizeOptions, quantize
-from edgeq.quantize.data import from_arrays
 from edgeq.quantize.report import quantize_inputs
+from edgeq.quantize.samples.data import from_arrays
 from edgeq.quantize.session import input_specs
 from tests.quantize.models import ModelMaker, samples
 from tests.quantize.test_ops import CASES

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
+from edgeq.compiler.kernels.nonlinear.lut import LutInterpSpec, LutSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.arithmetic import round_shift

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue
-from edgeq.compiler.kernels.epilogue import reference
-from edgeq.compiler.kernels.matmul import MatMulSpec
+from edgeq.compiler.kernels.epilogue.epilogue import reference
+from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
 from edgeq.compiler.kernels.nest import dense_strides
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.norm import NormSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.nonlinear.norm import NormSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.normalization import apply_channels, centred_rows, norm_constants, scaled_rows

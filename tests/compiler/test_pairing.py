@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq.compiler.isa.x86_arrangement import MOST, WINDOW, arrange, steps_of
-from edgeq.compiler.kernels.conv import ConvSpec
+from edgeq.compiler.isa.x86.arrangement import MOST, WINDOW, arrange, steps_of
+from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.compiler.test_conv import check, conv

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image
-from edgeq.compiler.kernels.epilogue import reference
+from edgeq.compiler.kernels.epilogue.epilogue import reference
 from edgeq.compiler.kernels.nest import image_strides
-from edgeq.compiler.kernels.pool import MaxPoolSpec, SumPoolSpec, Window
+from edgeq.compiler.kernels.spatial.pool import MaxPoolSpec, SumPoolSpec, Window
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue
-from edgeq.compiler.kernels.epilogue import reference
-from edgeq.compiler.kernels.reduce import ArgMaxSpec, ReduceSpec
+from edgeq.compiler.kernels.epilogue.epilogue import reference
+from edgeq.compiler.kernels.spatial.reduce import ArgMaxSpec, ReduceSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue
-from edgeq.compiler.kernels.epilogue import reference
-from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec, Scales
+from edgeq.compiler.kernels.epilogue.epilogue import reference
+from edgeq.compiler.kernels.epilogue.requantize import MulSpec, RequantizeSpec, Scales
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from tests.support.kernel_runner import run_kernel

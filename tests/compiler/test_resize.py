@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import Image
 from edgeq.compiler.kernels.nest import image_strides
-from edgeq.compiler.kernels.resize import ResizeLinearSpec
+from edgeq.compiler.kernels.spatial.resize import ResizeLinearSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.interpolation import COORDINATE_MODES

@@ -14,7 +14,7 @@ import edgeq
 from edgeq import artifact, runtime
 from edgeq.artifact.format import Golden
 from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
-from edgeq.compiler.kernels.winograd import WinogradSpec
+from edgeq.compiler.kernels.winograd.winograd import WinogradSpec
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.rows.search import place_within
 from edgeq.compiler.rows.stream import Region, stream, streamable

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.shift_gelu import ShiftGeluPaperSpec, ShiftGeluSpec, reciprocal_steps
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.nonlinear.shift_gelu import ShiftGeluPaperSpec, ShiftGeluSpec, reciprocal_steps
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.shift_exp import OCTAVE_MAX, OCTAVE_MIN, ShiftGeluConstants, shift_gelu, shift_gelu_constants

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.softmax import SoftmaxSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.nonlinear.softmax import SoftmaxSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
 from edgeq.integer.exp2 import SoftmaxConstants, softmax_constants, softmax_rows

@@ -10,7 +10,7 @@ import pytest
 
 from edgeq import artifact, runtime
 from edgeq.compiler import CompileOptions, compile_graph, load_target
-from edgeq.compiler.kernels.conv_weights import Storage
+from edgeq.compiler.kernels.dense.weights import Storage
 from edgeq.errors import CompileError
 from edgeq.integer import reference
 from edgeq.integer.graph import STORAGE, IntegerGraph

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image, Residual
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.conv_weights import Storage
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
-from edgeq.compiler.kernels.winograd import WinogradSpec, is_exact
-from edgeq.compiler.kernels.winograd_transforms import PLAIN, TRANSFORMS
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.dense.weights import Storage
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE, reference
+from edgeq.compiler.kernels.winograd.transforms import PLAIN, TRANSFORMS
+from edgeq.compiler.kernels.winograd.winograd import WinogradSpec, is_exact
 from edgeq.compiler.lower.select.choice import STORED_BYTES, candidates
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError

@@ -17,7 +17,7 @@ from edgeq.diagnose.remedies import Change, Remedy, ranked
 from edgeq.errors import UsageError
 from edgeq.frontend import FloatGraph
 from edgeq.quantize import Policy, QuantizeOptions, quantize, random_data
-from edgeq.quantize.judge import split
+from edgeq.quantize.error.judge import split
 from edgeq.quantize.topology import Topology
 from tests.diagnose.conftest import PLAIN, samples_for
 

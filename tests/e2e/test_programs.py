@@ -11,7 +11,7 @@ import pytest
 import edgeq
 from edgeq.cli.common import parse_shapes
 from edgeq.errors import RunError, UsageError
-from edgeq.quantize.lengths import split_shapes
+from edgeq.quantize.samples.lengths import split_shapes
 from edgeq.runtime.build import runner
 from edgeq.runtime.emulate import emulator
 from tests.frontend.models import model, save

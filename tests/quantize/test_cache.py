@@ -11,8 +11,8 @@ from edgeq.cache import cache_dir
 from edgeq.frontend.graph import FloatGraph
 from edgeq.quantize import QuantizeOptions, quantize
 from edgeq.quantize.cache import FOLDER, cached
-from edgeq.quantize.data import CalibrationData, from_arrays
 from edgeq.quantize.pipeline import QuantizeResult
+from edgeq.quantize.samples.data import CalibrationData, from_arrays
 from edgeq.quantize.session import input_specs
 from tests.quantize.models import samples, small_classifier
 

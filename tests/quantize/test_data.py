@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from edgeq.errors import DataError
-from edgeq.quantize.data import InputSpec, from_arrays, load, random_data
-from edgeq.quantize.preprocess import Preprocess, load_image
+from edgeq.quantize.samples.data import InputSpec, from_arrays, load, random_data
+from edgeq.quantize.samples.preprocess import Preprocess, load_image
 
 F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
 ONE = (InputSpec("image", (1, 3, 4, 5), F32),)

@@ -15,9 +15,9 @@ from edgeq.frontend import FloatGraph
 from edgeq.integer import prove
 from edgeq.quantize import LayerPolicy, Policy, QuantizeOptions, prepare, quantize
 from edgeq.quantize import recipe as recipes
+from edgeq.quantize.error.judge import Judge, split
 from edgeq.quantize.integerize import build
 from edgeq.quantize.integerize.weights import QuantizedWeights
-from edgeq.quantize.judge import Judge, split
 from edgeq.quantize.pipeline import Prepared
 from edgeq.quantize.products import plain_weights, products
 from edgeq.quantize.rounding.distill import Schedule, _Order, distill

@@ -11,7 +11,7 @@ from edgeq.frontend import FloatGraph
 from edgeq.integer import oracle
 from edgeq.integer.arithmetic import dequantize
 from edgeq.quantize import LayerPolicy, Policy, QuantizeOptions, prepare
-from edgeq.quantize.fakequant import FakeQuantized
+from edgeq.quantize.error.fakequant import FakeQuantized
 from edgeq.quantize.integerize import build
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import plain_weights, products

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.quantize import LayerPolicy, Policy, QuantizeOptions, prepare, quantize
+from edgeq.quantize.error.judge import split
+from edgeq.quantize.error.keep import keep_within
 from edgeq.quantize.integerize.weights import QuantizedWeights
-from edgeq.quantize.judge import split
-from edgeq.quantize.keep import keep_within
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import plain_weights, products
 from edgeq.quantize.ranges import choose_observers

@@ -11,8 +11,8 @@ import pytest
 from edgeq.frontend import FloatGraph
 from edgeq.integer import oracle, reference
 from edgeq.quantize import Policy, QuantizeOptions, quantize
-from edgeq.quantize.data import from_arrays
 from edgeq.quantize.report import quantize_inputs
+from edgeq.quantize.samples.data import from_arrays
 from edgeq.quantize.session import input_specs
 from tests.quantize.models import ModelMaker, samples
 

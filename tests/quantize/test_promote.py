@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.quantize import QuantizeOptions, quantize
+from edgeq.quantize.error.simulate import normalised_error
 from edgeq.quantize.promote import Promotion, _Search
-from edgeq.quantize.simulate import normalised_error
 from tests.quantize.models import ModelMaker, samples
 
 

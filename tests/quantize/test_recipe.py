@@ -11,7 +11,7 @@ from edgeq.errors import PolicyError, UsageError
 from edgeq.integer.graph import IntegerGraph
 from edgeq.quantize import LayerPolicy, Policy, QuantizeOptions, prepare, quantize
 from edgeq.quantize import recipe as recipes
-from edgeq.quantize.judge import Judge, split
+from edgeq.quantize.error.judge import Judge, split
 from edgeq.quantize.kinds import kinds, resolve, with_weight_bits
 from edgeq.quantize.pipeline import Prepared
 from edgeq.quantize.plan import Plan

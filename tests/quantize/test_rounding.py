@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from edgeq.quantize import QuantizeOptions, prepare
-from edgeq.quantize.fakequant import FakeQuantized
+from edgeq.quantize.error.fakequant import FakeQuantized
 from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.products import Product, plain_weights, products
 from edgeq.quantize.rounding.adaround import adaround

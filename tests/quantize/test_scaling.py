@@ -9,8 +9,8 @@ import pytest
 
 from edgeq.frontend import FloatGraph
 from edgeq.quantize import QuantizeOptions, quantize
-from edgeq.quantize.data import from_arrays
 from edgeq.quantize.products import product_of
+from edgeq.quantize.samples.data import from_arrays
 from edgeq.quantize.scaling.equalize import equalize
 from edgeq.quantize.scaling.links import links, rescaled
 from edgeq.quantize.scaling.migrate import migrate

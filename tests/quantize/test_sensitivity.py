@@ -10,7 +10,7 @@ import pytest
 from edgeq.errors import UsageError
 from edgeq.frontend import FloatGraph
 from edgeq.quantize import QuantizeOptions, prepare, sensitivity
-from edgeq.quantize.divergence import class_outputs, divergence
+from edgeq.quantize.error.divergence import class_outputs, divergence
 from edgeq.quantize.pipeline import Prepared
 from tests.quantize.models import ModelMaker, samples, small_classifier
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgeq.compiler.kernels.matmul import MatMulSpec
+from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.target import load_target
 from edgeq.errors import UnsupportedOpError
@@ -18,7 +18,7 @@ from edgeq.integer.graph import Quant
 from edgeq.quantize import Policy, QuantizeOptions, QuantizeResult, calibrate, quantize
 from edgeq.quantize.plan import MASK, Plan
 from edgeq.quantize.report import quantize_inputs
-from edgeq.quantize.tokens import find_tokens
+from edgeq.quantize.samples.tokens import find_tokens
 from edgeq.quantize.topology import Topology
 from tests.quantize.models import ModelMaker
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgeq.compiler.kernels.winograd import WinogradSpec
+from edgeq.compiler.kernels.winograd.winograd import WinogradSpec
 from edgeq.evaluate import instructions
 from edgeq.report.judge import judge
 from edgeq.report.results import Results

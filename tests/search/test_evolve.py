@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeq.search.evolve import evolve
-from edgeq.search.front import front_of, hypervolume
-from edgeq.search.predictor import AccuracyPredictor
-from edgeq.search.sampling import draw, random_search
+from edgeq.search.solvers.evolve import evolve
+from edgeq.search.solvers.front import front_of, hypervolume
+from edgeq.search.solvers.predictor import AccuracyPredictor
+from edgeq.search.solvers.sampling import draw, random_search
 from tests.search.landscape import Landscape
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgeq.search import searcher
-from edgeq.search.found import Found
 from edgeq.search.limits import Limits
 from edgeq.search.problem import load_problem
+from edgeq.search.result.found import Found
 from edgeq.search.run import find_policy
 from edgeq.search.store import Store
 

@@ -39,7 +39,7 @@ def test_solved_once(problem: Problem, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_better_than_nearest_on_the_layers_own_inputs(problem: Problem) -> None:
-    from edgeq.quantize.judge import split
+    from edgeq.quantize.error.judge import split
     from edgeq.quantize.rounding.sequential import moments
 
     plan, data = problem.prepared.plan, problem.prepared.data

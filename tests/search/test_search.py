@@ -15,9 +15,9 @@ from edgeq.quantize.policy import Policy
 from edgeq.search import searcher as module
 from edgeq.search.limits import Limits
 from edgeq.search.problem import Problem, load_problem
+from edgeq.search.result.write import policy_text
 from edgeq.search.run import find_policy
 from edgeq.search.store import Store
-from edgeq.search.write import policy_text
 from tests.cli.helpers import edgeq
 
 TARGET = "x86-avx2"
@@ -182,7 +182,7 @@ def test_what_compile_makes_of_the_policy_was_judged(
     problem: Problem, store: Store, digits: Path, tmp_path: Path
 ) -> None:
     import edgeq as package
-    from edgeq.search.final import final_graph
+    from edgeq.search.result.final import final_graph
 
     found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4))
     path = tmp_path / "policy.yaml"

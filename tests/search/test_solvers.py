@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq.search import greedy, milp
-from edgeq.search.milp import Bound, total
+from edgeq.search.solvers import greedy, milp
+from edgeq.search.solvers.milp import Bound, total
 from edgeq.search.space import Form, LayerSpace, Space
 
 FORMS = (Form(8), Form(6), Form(4), Form(4, True), Form(2))

@@ -11,10 +11,10 @@ import pytest
 from edgeq.compiler import KernelBuilder
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
-from edgeq.search import estimate
-from edgeq.search.cost import Costs, measure, worst_of
+from edgeq.search.costs import estimate
+from edgeq.search.costs.cost import Costs, measure, worst_of
+from edgeq.search.costs.networks import Network, Step, compile_network, plan_network
 from edgeq.search.limits import Limits
-from edgeq.search.networks import Network, Step, compile_network, plan_network
 from edgeq.search.problem import Problem, load_problem
 from edgeq.search.run import find_policy
 from edgeq.search.space import Form, find_space
@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_second_target_asks_little(digits: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"objective": "bitops", "widths": (8, 4, 2), "store": store}
     first = find_policy(load(digits, "x86-avx2"), Limits(drop=1.0), **settings)  # type: ignore[arg-type]
-    sensitivities = importlib.import_module("edgeq.quantize.sensitivity")
+    sensitivities = importlib.import_module("edgeq.quantize.error.sensitivity")
     monkeypatch.setattr(sensitivities, "sensitivity", lambda *a, **k: pytest.fail("measured again"))
     second = find_policy(load(digits, "x86-sse4"), Limits(drop=1.0), **settings)  # type: ignore[arg-type]
     assert {tuple(each.forms.values()) for each in first.seen} <= {tuple(each.forms.values()) for each in second.seen}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgeq.compiler.kernels.base import SYMMETRIC_LOWEST, DType, Epilogue, Image, KernelSpec, Residual
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE, reference
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE, reference
 from edgeq.compiler.target import ACTIVATION_BIAS, Target
 from tests.support.kernel_runner import run_kernel
 from tests.support.views import noise, strided

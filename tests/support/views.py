@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
 NATIVE = ["x86-avx2", "x86-vnni"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import edgeq
-from edgeq.compiler.isa.x86_pairing import ArrangedBytes
-from edgeq.compiler.kernels.peak import Mix, PeakSpec
+from edgeq.compiler.isa.x86.pairing import ArrangedBytes
+from edgeq.compiler.kernels.peak.peak import Mix, PeakSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
 from edgeq.runtime.model import Profile

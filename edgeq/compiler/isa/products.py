@@ -133,7 +133,7 @@ class Product:
         return self.depth
 
     def planned(self: _Self, depth: int, steps: tuple[int, ...]) -> _Self | None:
-        """The same product for weights that allow this `depth`, or an arrangement (isa/x86_pairing.py); None: it is not
+        """The same product for weights that allow this `depth`, or an arrangement (isa/x86/pairing.py); None: it is not
         exact for them."""
         return self.with_depth(depth) if depth or not self.bounded else None
 

@@ -138,7 +138,7 @@ class KernelSpec:
         raise NotImplementedError
 
     def mix(self, target: Target) -> dict[str, Any] | None:
-        """The product it multiplies with (kernels/peak.py, `Mix`) and its `multiplications`; None: not listed."""
+        """The product it multiplies with (kernels/peak/peak.py, `Mix`) and its `multiplications`; None: not listed."""
         return None
 
     def parameters(self, target: Target) -> list[tuple[str, str, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from edgeq.compiler.isa.base import Isa, lanes_of
 from edgeq.compiler.kernels import tir
 from edgeq.compiler.kernels.base import DTYPE_RANGE, DType
-from edgeq.compiler.kernels.epilogue_emit import store_lanes
+from edgeq.compiler.kernels.epilogue.emit import store_lanes
 from edgeq.compiler.kernels.tir import Expr
 
 INT32_MAX = 2**31 - 1

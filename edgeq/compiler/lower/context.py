@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from edgeq.artifact.format import grain_of
 from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Image, KernelSpec
-from edgeq.compiler.kernels.conv_weights import Storage
-from edgeq.compiler.kernels.copy import CopySpec, FillSpec
+from edgeq.compiler.kernels.dense.weights import Storage
+from edgeq.compiler.kernels.movement.copy import CopySpec, FillSpec
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import Pads, Placement
 from edgeq.compiler.program import Bound, Buffer, Program, Step, Touch, View, row_major, strides_in_order
@@ -67,7 +67,7 @@ class Lowering:
     """One run of the lowering, for one graph and one target.
 
     Attributes:
-        storage: how the weights of dense layers are stored (kernels/conv_weights.py).
+        storage: how the weights of dense layers are stored (kernels/dense/weights.py).
         lean: no kernel with scratch memory of its own where another one does (Winograd).
     """
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgeq.compiler.inplace import share_residuals
 from edgeq.compiler.kernels.base import DTYPE_BYTES, TVM_DTYPE
-from edgeq.compiler.kernels.conv_weights import Storage
+from edgeq.compiler.kernels.dense.weights import Storage
 from edgeq.compiler.lower.context import Lowering, graph_dtype, shape_of
 from edgeq.compiler.lower.fuse import group_nodes
 from edgeq.compiler.lower.place import place

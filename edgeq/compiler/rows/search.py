@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from edgeq.compiler.fit import memory_by_step
-from edgeq.compiler.kernels.copy import CopySpec
+from edgeq.compiler.kernels.movement.copy import CopySpec
 from edgeq.compiler.lower.fuse import Group, group_nodes
 from edgeq.compiler.plan import Plan, lower_bound, plan_memory
 from edgeq.compiler.program import Program

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from edgeq.integer.graph import Quant
 from edgeq.qat.flow import Flow
 from edgeq.qat.node import Tensor
-from edgeq.quantize.fakequant import FakeQuantized, is_rounded
+from edgeq.quantize.error.fakequant import FakeQuantized, is_rounded
 from edgeq.quantize.integerize.weights import ACCUMULATOR_LIMIT, QuantizedWeights
 from edgeq.quantize.plan import S32, Plan
 from edgeq.quantize.products import Product, bits_of, extent_of, products, read_quant
 from edgeq.quantize.promote import activations_of, final_outputs
+from edgeq.quantize.samples.tokens import Tokens, find_tokens
 from edgeq.quantize.session import Session, default_threads, model_with_outputs
-from edgeq.quantize.tokens import Tokens, find_tokens
 from edgeq.quantize.topology import Topology, name_of, shape_of
 
 Array = NDArray[Any]

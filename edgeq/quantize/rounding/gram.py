@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from edgeq.quantize.fakequant import FakeQuantized
+from edgeq.quantize.error.fakequant import FakeQuantized
 from edgeq.quantize.integerize.emitter import attribute
 from edgeq.quantize.products import Product
+from edgeq.quantize.samples.tokens import Tokens, find_tokens
 from edgeq.quantize.session import Session, default_threads
-from edgeq.quantize.tokens import Tokens, find_tokens
 from edgeq.quantize.topology import name_of
 
 Array = NDArray[Any]

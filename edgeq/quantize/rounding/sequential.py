@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeq.quantize.fakequant import FakeQuantized
+from edgeq.quantize.error.fakequant import FakeQuantized
 from edgeq.quantize.integerize.weights import QuantizedWeights
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.products import Product, products

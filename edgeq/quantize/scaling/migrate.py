@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.frontend.graph import FloatGraph
+from edgeq.quantize.samples.tokens import find_tokens
 from edgeq.quantize.scaling.links import LIMITS, Link, links, rescaled
 from edgeq.quantize.session import Session, map_ordered, model_with_outputs
-from edgeq.quantize.tokens import find_tokens
 from edgeq.quantize.topology import Topology
 
 Array = NDArray[Any]

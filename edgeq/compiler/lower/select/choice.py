@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeq.compiler.kernels.conv import ConvSpec, accumulator_bounds
-from edgeq.compiler.kernels.conv_weights import Storage
-from edgeq.compiler.kernels.winograd import MIN_CHANNELS, WinogradSpec, is_exact, word_product
+from edgeq.compiler.kernels.dense.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.dense.weights import Storage
+from edgeq.compiler.kernels.winograd.winograd import MIN_CHANNELS, WinogradSpec, is_exact, word_product
 from edgeq.compiler.target import Target
 
 if TYPE_CHECKING:

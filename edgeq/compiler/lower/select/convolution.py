@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.conv_transpose import input_padding, phases
-from edgeq.compiler.kernels.conv_weights import Storage
-from edgeq.compiler.kernels.depthwise import DepthwiseSpec
-from edgeq.compiler.kernels.winograd import WinogradSpec
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.dense.transpose import input_padding, phases
+from edgeq.compiler.kernels.dense.weights import Storage
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.winograd.winograd import WinogradSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads

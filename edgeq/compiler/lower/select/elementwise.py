@@ -6,10 +6,10 @@ from typing import Any, Literal, cast
 
 import onnx_ir as ir
 
-from edgeq.compiler.kernels.binary import BinarySpec, RescaleSpec
-from edgeq.compiler.kernels.div import DivSpec
-from edgeq.compiler.kernels.lut import LutInterpSpec, LutSpec
-from edgeq.compiler.kernels.requantize import MulSpec, RequantizeSpec
+from edgeq.compiler.kernels.elementwise.binary import BinarySpec, RescaleSpec
+from edgeq.compiler.kernels.elementwise.div import DivSpec
+from edgeq.compiler.kernels.epilogue.requantize import MulSpec, RequantizeSpec
+from edgeq.compiler.kernels.nonlinear.lut import LutInterpSpec, LutSpec
 from edgeq.compiler.lower.context import Lowering, constant_of, shape_of
 from edgeq.compiler.lower.fuse import Group, scale_shape
 from edgeq.compiler.lower.select.attributes import integer, stored_epilogue, stored_table

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from edgeq.compiler.kernels.embedding import EmbeddingSpec
-from edgeq.compiler.kernels.to_mask import ToMaskSpec
+from edgeq.compiler.kernels.elementwise.to_mask import ToMaskSpec
+from edgeq.compiler.kernels.movement.embedding import EmbeddingSpec
 from edgeq.compiler.lower.context import Lowering
 from edgeq.compiler.lower.fuse import Group
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.compiler.kernels.conv import ConvSpec
-from edgeq.compiler.kernels.matmul import MatMulSpec
+from edgeq.compiler.kernels.dense.conv import ConvSpec
+from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
 from edgeq.compiler.lower.select.attributes import integer, ints, rows_image, stored_epilogue

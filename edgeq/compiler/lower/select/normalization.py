@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from edgeq.compiler.kernels.norm import NormSpec
+from edgeq.compiler.kernels.nonlinear.norm import NormSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeq.compiler.kernels.pool import MaxPoolSpec, SumPoolSpec, Window
+from edgeq.compiler.kernels.spatial.pool import MaxPoolSpec, SumPoolSpec, Window
 from edgeq.compiler.lower.context import Lowering
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue

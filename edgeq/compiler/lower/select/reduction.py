@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeq.compiler.kernels.reduce import ArgMaxSpec, ReduceSpec
+from edgeq.compiler.kernels.spatial.reduce import ArgMaxSpec, ReduceSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue

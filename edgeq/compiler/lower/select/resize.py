@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES
-from edgeq.compiler.kernels.copy import GatherSpec
-from edgeq.compiler.kernels.resize import ResizeLinearSpec
+from edgeq.compiler.kernels.movement.copy import GatherSpec
+from edgeq.compiler.kernels.spatial.resize import ResizeLinearSpec
 from edgeq.compiler.lower.context import NHWC, Lowering, shape_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import text

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE
-from edgeq.compiler.kernels.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.lut import LutSpec
-from edgeq.compiler.kernels.shift_gelu import ShiftGeluPaperSpec, ShiftGeluSpec
+from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
+from edgeq.compiler.kernels.nonlinear.lut import LutSpec
+from edgeq.compiler.kernels.nonlinear.shift_gelu import ShiftGeluPaperSpec, ShiftGeluSpec
 from edgeq.compiler.lower.context import Lowering
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from edgeq.compiler.kernels.softmax import SoftmaxSpec
+from edgeq.compiler.kernels.nonlinear.softmax import SoftmaxSpec
 from edgeq.compiler.lower.context import Lowering
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.select.attributes import integer

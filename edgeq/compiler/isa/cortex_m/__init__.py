@@ -1,0 +1,1 @@
+"""Cortex-M: DSP instructions and MVE."""

@@ -1,0 +1,1 @@
+"""Any processor that LLVM knows, with vectors or without."""

@@ -1,0 +1,1 @@
+"""x86-64: registers, inner products, and pairs of weights."""

@@ -1,0 +1,1 @@
+"""Convolutions and matrix products with constant weights, as implicit matrix products."""

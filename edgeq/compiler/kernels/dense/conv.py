@@ -1,0 +1,247 @@
+"""Dense convolution and matrix product: s8 weights on u8, s8 or s16 activations, as an implicit matrix product.
+
+Covers k×k, pointwise, grouped and fully connected layers (an image of height 1 whose pixels are the rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgeq.compiler.kernels.base import (
+    DTYPE_RANGE,
+    SYMMETRIC_LOWEST,
+    DType,
+    Epilogue,
+    Image,
+    KernelSpec,
+    Operand,
+)
+from edgeq.compiler.kernels.dense.plan import Choice, Plan, Window, count_tasks, make_plan, rank_choices
+from edgeq.compiler.kernels.dense.weights import Storage, check_weights, fit, pack_weights, products_for
+from edgeq.compiler.kernels.epilogue.epilogue import (
+    ChannelLayout,
+    IntArray,
+    dense_operands,
+    isa_of,
+    pack_parameters,
+    parameter_words,
+)
+from edgeq.compiler.kernels.peak.peak import mix_entry
+from edgeq.errors import CompileError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.target import Target
+
+_STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
+
+
+@dataclass(frozen=True)
+class ConvSpec(KernelSpec):
+    """y[n, oy, ox, m] = epilogue(bias[m] + Σ w[m, c, i, j] · (x[n, oy·sh + i·dh, ox·sw + j·dw, c] − x_zero_point)).
+
+    Attributes:
+        x: the input with its padding in it, (y.h − 1)·stride_h + (kh − 1)·dilation_h + 1 pixels high or more.
+        y: the output, any strides.
+        x_dtype: as stored: u8, s8 or s16.
+        groups: divides x.c and y.c.
+        x_zero_point: in stored units.
+        lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
+        depth: groups of K whose products the weights keep inside 16 bits (isa/narrow.py); 0: not known, or not one.
+        steps: how weights are arranged (isa/x86/pairing.py); (): they aren't.
+        bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these four from a layer's weights.
+        choice: product and register tile, one of `choices`; None: the cheapest by estimate.
+    """
+
+    family: ClassVar[str] = "conv"
+    x: Image
+    y: Image
+    x_dtype: DType
+    kh: int
+    kw: int
+    epilogue: Epilogue
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    groups: int = 1
+    x_zero_point: int = 0
+    lowest_weight: int = SYMMETRIC_LOWEST
+    depth: int = 0
+    steps: tuple[int, ...] = ()
+    bits: int = 8
+    choice: Choice | None = None
+
+    def fitted(self, target: Target, w: np.ndarray, storage: Storage = "auto") -> ConvSpec:
+        """The same layer for just these weights, int8 [N, C/groups, kh, kw]: see conv_weights.fit."""
+        return fit(self, target, w, storage)
+
+    @property
+    def window(self) -> Window:
+        return Window(self.kh, self.kw, self.stride_h, self.stride_w, self.dilation_h, self.dilation_w)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one run."""
+        return self.y.n * self.y.h * self.y.w * self.y.c * (self.x.c // self.groups) * self.kh * self.kw
+
+    def plan(self, target: Target) -> Plan:
+        """How the work is cut up."""
+        self.check()
+        return _plan(self, target)
+
+    def cost(self, target: Target) -> float:
+        """Estimated time of one run, in the unit of Product.step_cost."""
+        return self.plan(target).cost
+
+    def mix(self, target: Target) -> dict[str, Any] | None:
+        return mix_entry(self.plan(target).product, target, self.macs)
+
+    def choices(self, target: Target) -> list[tuple[float, Choice]]:
+        """(estimated time, product and tile) of all that compute this layer, the cheapest first."""
+        self.check()
+        residual = self.epilogue.residual.image if self.epilogue.residual else None
+        return rank_choices(self.x, self.y, residual, self.window, self.groups, products_for(self, target))
+
+    def layout(self, target: Target) -> ChannelLayout:
+        """How the channels of one group lie in registers."""
+        plan = self.plan(target)
+        return ChannelLayout(plan.out_channels, plan.tiling.vectors, natural=self.epilogue.form == "none")
+
+    def check(self) -> None:
+        """Raises CompileError where the numbers contradict each other."""
+        x, y, w = self.x, self.y, self.window
+        problems = [
+            (x.c % self.groups or y.c % self.groups, f"{self.groups} groups over {x.c} -> {y.c} channels"),
+            (x.n != y.n, f"batch {x.n} -> {y.n}"),
+            ((y.h - 1) * w.stride_h + (w.kh - 1) * w.dilation_h + 1 > x.h, f"height {x.h} is too small for {y.h}"),
+            ((y.w - 1) * w.stride_w + (w.kw - 1) * w.dilation_w + 1 > x.w, f"width {x.w} is too small for {y.w}"),
+            (self.x_dtype not in ("u8", "s8", "s16"), f"activations of {self.x_dtype}"),
+        ]
+        why = [text for wrong, text in problems if wrong]
+        if why:
+            raise CompileError("a convolution contradicts itself", why=", ".join(why))
+
+    def operands(self) -> list[Operand]:
+        return dense_operands(self.epilogue)
+
+    def tasks(self) -> int:
+        return count_tasks(self.x, self.y, self.window, self.groups)
+
+    def describe(self, target: Target) -> str:
+        plan = self.plan(target)
+        tiling, product = plan.tiling, plan.product
+        columns = tiling.vectors * isa_of(target).lanes
+        depth = "" if not product.bounded else f"d{product.depth}" if product.depth else "arranged"
+        return f"conv{self.kh}x{self.kw}_{self.x_dtype}s{product.bits}{depth}_{tiling.tile_h * tiling.tile_w}x{columns}"
+
+    def scratch_bytes(self, target: Target) -> int:
+        return 2 * (self.staged_words(target) + self.table_words(target))
+
+    def staged_words(self, target: Target) -> int:
+        """s16 words of scratch for widened activations."""
+        staged = self.plan(target).staged_elements
+        return -(-staged // 32) * 32 + 32 if staged else 0
+
+    def table_words(self, target: Target) -> int:
+        """s16 words of scratch, behind those, for a tile's bytes on their way through the table."""
+        if not self.epilogue.lut:
+            return 0
+        tiling = self.plan(target).tiling
+        tile_bytes = tiling.tile_h * tiling.tile_w * tiling.vectors * isa_of(target).lanes
+        return -(-tile_bytes // target.vector_bytes) * target.vector_bytes // 2
+
+    def stored_bits(self, target: Target) -> int:
+        return self.bits
+
+    def weight_bytes(self, target: Target) -> int:
+        """Size of the operand `w`."""
+        plan = self.plan(target)
+        return plan.groups * plan.block_bytes(plan.registers)
+
+    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Weight operands.
+
+        Args:
+            constants: w int8 [N, C/groups, kh, kw]; bias int32 [N]; unless the form is `none` multiplier and shift
+                int32 [N] or one element; with a table `table`, 256 elements of the epilogue's dtype.
+
+        Raises:
+            CompileError: a constant has the wrong shape or range, or an accumulator could overflow.
+        """
+        plan, isa = self.plan(target), isa_of(target)
+        w = np.asarray(constants["w"])
+        shape = (self.y.c, self.x.c // self.groups, self.kh, self.kw)
+        if w.shape != shape or w.dtype != np.int8:
+            raise CompileError("convolution weights don't fit", why=f"{w.dtype} {w.shape} instead of int8 {shape}")
+        check_weights(w, plan)
+        layout = self.layout(target)
+        packed = [
+            pack_weights(part, plan, layout, isa) for part in w.reshape(self.groups, plan.out_channels, *shape[1:])
+        ]
+        result = {"w": np.concatenate(packed), "params": self._pack_params(target, constants, w.astype(np.int64))}
+        if self.epilogue.lut:
+            result["table"] = np.ascontiguousarray(constants["table"]).reshape(256)
+        return result
+
+    def _pack_params(self, target: Target, constants: dict[str, np.ndarray], w: IntArray) -> IntArray:
+        product, layout = self.plan(target).product, self.layout(target)
+        taps = w.reshape(self.y.c, -1)
+        bias = np.asarray(constants["bias"], np.int64).reshape(-1)
+        low, high = accumulator_bounds(taps, bias, self.x_dtype, self.x_zero_point)
+        offset = self.x_zero_point
+        if product.flips:
+            offset += _STORED_BIAS if self.x_dtype == "s8" else -_STORED_BIAS
+        start = bias - offset * taps.sum(1)
+        optional = [constants.get(name) for name in ("multiplier", "shift")]
+        spread = [None if v is None else np.broadcast_to(np.asarray(v).reshape(-1), (self.y.c,)) for v in optional]
+        parts = []
+        for group in range(self.groups):
+            own = slice(group * layout.channels, (group + 1) * layout.channels)
+            m, s = [None if v is None else v[own] for v in spread]
+            parts.append(
+                pack_parameters(self.epilogue, target, layout, start[own], m, s, acc_low=low[own], acc_high=high[own])
+            )
+        return np.concatenate(parts)
+
+    def parameters(self, target: Target) -> list[tuple[str, str, int]]:
+        """(name, dtype, elements) of every operand."""
+        e, layout = self.epilogue, self.layout(target)
+        stored = "s32" if e.form == "none" else e.dtype
+        known = {
+            "x": (self.x_dtype, self.x.elements),
+            "w": ("s8", self.weight_bytes(target)),
+            "params": ("s32", self.groups * parameter_words(e, target, layout)),
+            "table": (e.dtype, 256),
+            "residual": (e.residual.dtype, e.residual.image.elements) if e.residual else ("u8", 0),
+            "y": (stored, self.y.elements),
+            "scratch": ("s16", max(1, self.scratch_bytes(target) // 2)),
+        }
+        return [(operand.name, *known[operand.name]) for operand in self.operands()]
+
+    def build(self, target: Target) -> Any:
+        from edgeq.compiler.kernels.dense.emit import emit_conv
+
+        return emit_conv(self, target)
+
+
+@lru_cache(maxsize=4096)
+def _plan(spec: ConvSpec, target: Target) -> Plan:
+    residual = spec.epilogue.residual.image if spec.epilogue.residual else None
+    products = products_for(spec, target)
+    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice)
+
+
+def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_point: int) -> tuple[IntArray, IntArray]:
+    """Interval of bias + Σ w·(x − zero point) per output channel, over every activation its dtype can hold.
+
+    Args:
+        taps: int64 [N, K].
+        bias: int64 [N].
+    """
+    lowest, highest = (value - x_zero_point for value in DTYPE_RANGE[x_dtype])
+    positive, negative = np.maximum(taps, 0).sum(1), np.minimum(taps, 0).sum(1)
+    return bias + positive * lowest + negative * highest, bias + positive * highest + negative * lowest

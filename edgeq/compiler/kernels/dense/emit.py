@@ -1,0 +1,296 @@
+"""Emits a dense convolution: units -> staging -> channel blocks -> pixel tiles -> runs of K -> epilogue.
+
+Imports tvm. What is cut how stands in plan.py; how a step multiplies in isa/products.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tvm.tirx import op as _op
+
+from edgeq.compiler.isa.products import Run
+from edgeq.compiler.kernels import tir
+from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.epilogue.emit import EpilogueEmitter
+from edgeq.compiler.kernels.epilogue.epilogue import isa_of, parameter_words
+from edgeq.compiler.kernels.loops import span
+from edgeq.compiler.kernels.tir import Expr, T
+from edgeq.compiler.target import Target
+
+if TYPE_CHECKING:
+    from edgeq.compiler.kernels.dense.conv import ConvSpec
+
+_STAGE_LANES = 32
+
+
+def emit_conv(spec: ConvSpec, target: Target) -> Any:
+    """The PrimFunc of a convolution."""
+    with tir.kernel(spec.symbol(target), spec.parameters(target)) as (out, t0, t1, buffers):
+        named = dict(zip([operand.name for operand in spec.operands()], buffers, strict=True))
+        _ConvEmitter(spec, target, named).units(t0, t1)
+    return out[0]
+
+
+def _divide(value: Expr, by: int) -> tuple[Expr, Expr]:
+    """(quotient, remainder) of a non-negative number."""
+    if by == 1:
+        return value, tir.const(0)
+    return tir.bind(_op.truncdiv(value, tir.const(by))), tir.bind(_op.truncmod(value, tir.const(by)))
+
+
+@contextmanager
+def _loop(count: Expr | int) -> Iterator[Expr]:
+    """A serial loop, or nothing at all around a single pass."""
+    if isinstance(count, int) and count == 1:
+        yield tir.const(0)
+    else:
+        with T.serial(0, count) as index:
+            yield index
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a block or tile starts, in elements of x (as the loop reads it), y and the residual."""
+
+    x: Expr
+    y: Expr
+    residual: Expr | None
+
+    def bind(self) -> _Place:
+        residual = None if self.residual is None else tir.bind(self.residual)
+        return _Place(tir.bind(self.x), tir.bind(self.y), residual)
+
+
+class _ConvEmitter:
+    def __init__(self, spec: ConvSpec, target: Target, buffers: dict[str, Expr]) -> None:
+        self.spec, self.target, self.buffers = spec, target, buffers
+        self.plan, self.isa = spec.plan(target), isa_of(target)
+        self.product = self.plan.product
+        self.layout = spec.layout(target)
+        self.staged = self.plan.staged_elements > 0
+        self.x = buffers["scratch"] if self.staged else buffers["x"]
+        image = self.plan.x
+        self.row_stride = self.plan.staged_w * image.c if self.staged else image.row_stride
+        self.pixel_stride = image.c if self.staged else image.pixel_stride
+        self.zero: Expr = 0
+
+    def units(self, t0: Expr, t1: Expr) -> None:
+        """Tasks are equal shares of the units."""
+        plan, tasks = self.plan, self.spec.tasks()
+        begin, end = (tir.bind(_op.truncdiv(t * plan.units, tir.const(tasks))) for t in (t0, t1))
+        self.zero = tir.bind(_op.shift_right(t0, tir.const(31)))  # tasks are never negative, but LLVM doesn't know
+        with span(begin, end) as unit:
+            block, split = _divide(unit, plan.tiling.column_splits)
+            rows, column = _divide(block, plan.blocks_w)
+            image, row = _divide(rows, plan.blocks_h)
+            self._block(image, row * plan.tiling.block_h, column * plan.tiling.block_w, split)
+
+    def _block(self, image: Expr, oy: Expr, ox: Expr, split: Expr) -> None:
+        """One block of output pixels (height and width may end early at the image's edge)."""
+        plan, w = self.plan, self.plan.window
+        height: Expr | int = plan.y.h if plan.blocks_h == 1 else _at_most(plan.tiling.block_h, plan.y.h - oy)
+        width: Expr | int = plan.y.w if plan.blocks_w == 1 else _at_most(plan.tiling.block_w, plan.y.w - ox)
+        x = (
+            image * plan.x.image_stride
+            + oy * (w.stride_h * plan.x.row_stride)
+            + ox * (w.stride_w * plan.x.pixel_stride)
+        )
+        if self.staged:
+            self._stage(tir.bind(x), oy, ox)
+            x = tir.const(0)
+        place = _Place(x, *(self._output_place(i, image, oy, ox) for i in (plan.y, plan.residual))).bind()
+        with _loop(plan.groups) as group:
+            own = _Place(
+                place.x + group * plan.in_channels,
+                place.y + group * plan.out_channels,
+                None if place.residual is None else place.residual + group * plan.out_channels,
+            )
+            self._channels(own, group, split, height, width)
+
+    @staticmethod
+    def _output_place(to: Image | None, image: Expr, oy: Expr, ox: Expr) -> Expr | None:
+        return None if to is None else image * to.image_stride + oy * to.row_stride + ox * to.pixel_stride
+
+    def _stage(self, origin: Expr, oy: Expr, ox: Expr) -> None:
+        """Copies a block's activations to scratch, widened to s16, without gaps between pixels."""
+        plan, w = self.plan, self.plan.window
+        x, channels = plan.x, plan.x.c
+        rows: Expr | int = plan.staged_h
+        columns: Expr | int = plan.staged_w
+        if plan.blocks_h > 1:
+            rows = _at_most(plan.staged_h, x.h - oy * w.stride_h)
+        if plan.blocks_w > 1:
+            columns = _at_most(plan.staged_w, x.w - ox * w.stride_w)
+        if x.pixel_stride != channels:
+            with _loop(rows) as row, _loop(columns) as column:
+                source = origin + row * x.row_stride + column * x.pixel_stride
+                self._widen(source, row * self.row_stride + column * channels, channels)
+        elif plan.staged_w == x.w and x.row_stride == self.row_stride:
+            self._widen(origin, tir.const(0), rows * self.row_stride)
+        else:
+            with _loop(rows) as row:
+                self._widen(origin + row * x.row_stride, row * self.row_stride, columns * channels)
+
+    def _widen(self, source: Expr, place: Expr, count: Expr | int) -> None:
+        """scratch[place …] = x[source …]; runs over the end by less than a vector: later copies or slack are there."""
+        x, scratch = self.buffers["x"], self.buffers["scratch"]
+        lanes = min(_STAGE_LANES, max(8, 1 << (count - 1).bit_length())) if isinstance(count, int) else _STAGE_LANES
+        steps = -(-count // lanes) if isinstance(count, int) else _op.truncdiv(count + (lanes - 1), tir.const(lanes))
+        source, place = tir.bind(source), tir.bind(place)
+        with _loop(steps) as step:
+            wide = tir.cast(f"int16x{lanes}", tir.vload(x, source + step * lanes, lanes))
+            tir.vstore(scratch, place + step * lanes, wide, lanes)
+
+    def _channels(self, place: _Place, group: Expr, split: Expr, height: Expr | int, width: Expr | int) -> None:
+        """All channel blocks of a group: full ones in a loop, what remains by itself."""
+        plan, vectors = self.plan, self.plan.tiling.vectors
+        step = vectors * self.isa.lanes
+        full, rest = divmod(plan.out_channels, step)
+        words = parameter_words(self.spec.epilogue, self.target, self.layout)
+        emitter = EpilogueEmitter(
+            self.spec.epilogue,
+            self.target,
+            self.layout,
+            self.buffers["params"],
+            table=self.buffers.get("table"),
+            residual=self.buffers.get("residual"),
+            base=group * words if plan.groups > 1 else 0,
+        )
+        group_bytes = self.spec.weight_bytes(self.target) // plan.groups
+        block_bytes = plan.block_bytes(vectors)
+        splits = plan.tiling.column_splits
+        share = -(-(full + (rest > 0)) // splits)
+        first = split * share if splits > 1 else tir.const(0)
+
+        def kind(begin: int, end: int, registers: int, count: int) -> None:
+            low = tir.tirx.Max(first, tir.const(begin)) if splits > 1 else tir.const(begin)
+            high = tir.tirx.Min(first + share, tir.const(end)) if splits > 1 else tir.const(end)
+            with span(low, high) as block:
+                position = tir.bind(block * step)
+                own = _Place(
+                    place.x, place.y + position, None if place.residual is None else place.residual + position
+                ).bind()
+                weights = tir.bind(group * group_bytes + block * block_bytes)
+                tile = _Tile(emitter, position, registers, count, weights)
+                self._pixels(own, tile, height, width)
+
+        if full:
+            kind(0, full, vectors, step)
+        if rest:
+            kind(full, full + 1, -(-rest // self.isa.lanes), rest)
+
+    def _pixels(self, place: _Place, tile: _Tile, height: Expr | int, width: Expr | int) -> None:
+        """All tiles of a block: whole ones, then the smaller ones at the edge."""
+        tile_h, tile_w = self.plan.tiling.tile_h, self.plan.tiling.tile_w
+        for h, row0, rows in _cut(height, tile_h, self.plan.y.h):
+            for w, column0, columns in _cut(width, tile_w, self.plan.y.w):
+                with _loop(rows) as row, _loop(columns) as column:
+                    self._tile(self._shift(place, row0 + row * h, column0 + column * w).bind(), tile, h, w)
+
+    def _shift(self, place: _Place, row: Expr, column: Expr) -> _Place:
+        plan, w = self.plan, self.plan.window
+        x = place.x + row * (w.stride_h * self.row_stride) + column * (w.stride_w * self.pixel_stride)
+        y = place.y + row * plan.y.row_stride + column * plan.y.pixel_stride
+        if plan.residual is None or place.residual is None:
+            return _Place(x, y, None)
+        residual = place.residual + row * plan.residual.row_stride + column * plan.residual.pixel_stride
+        return _Place(x, y, residual)
+
+    def _tile(self, place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
+        """Accumulates tile_h × tile_w pixels of one channel block in registers and finishes them."""
+        rows, vectors, runs, product = tile_h * tile_w, tile.vectors, self.plan.runs, self.product
+        bias = [tir.bind(register) for register in tile.emitter.bias(tile.position, vectors)]
+        starts = [bias] * rows
+        initial = product.initial(starts)
+        acc = tir.alloc(len(initial), f"int32x{self.isa.lanes}")
+        for number, value in enumerate(initial):
+            tir.store(acc, number, value)
+        offsets = [self._shift(_zero(place), row // tile_w, row % tile_w) for row in range(rows)]
+        run_bytes = product.run_bytes(runs.groups, vectors)
+        rows_of_runs, columns_of_runs = (1, 1) if product.whole else (runs.rows, runs.columns)
+        with _loop(rows_of_runs) as i, _loop(columns_of_runs) as j:
+            x = tir.bind(place.x + i * runs.row_step + j * runs.column_step)
+            w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)
+            product.accumulate(
+                Run(
+                    acc=acc,
+                    rows=rows,
+                    vectors=vectors,
+                    x=self.x,
+                    x_index=lambda row: x + offsets[row].x,
+                    w=self.buffers["w"],
+                    w_index=w,
+                    groups=runs.groups,
+                    zero=self.zero,
+                )
+            )
+        results = product.results([tir.load(acc, number) for number in range(len(initial))], starts)
+        if self.spec.epilogue.lut:
+            self._write_mapped(results, place, tile, tile_h, tile_w)
+            return
+        for row, registers in enumerate(results):
+            residual = None if place.residual is None else place.residual + offsets[row].residual
+            to = place.y + offsets[row].y
+            tile.emitter.write(registers, tile.position, self.buffers["y"], to, tile.count, residual_index=residual)
+
+    def _write_mapped(self, results: list[list[Expr]], place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
+        """Finishes a tile whose epilogue has a table: all its bytes together."""
+        scratch, start = self.buffers["scratch"], self.spec.staged_words(self.target)
+        words = tile.vectors * self.isa.lanes // 2
+        for row, registers in enumerate(results):
+            tile.emitter.stage_bytes(registers, tile.position, scratch, start + row * words)
+        tile.emitter.map_bytes(scratch, start, len(results) * words * 2, self.target.vector_bytes)
+        with _loop(tile_h) as i, _loop(tile_w) as j:
+            to = self._shift(place, i, j)
+            tile.emitter.finish_bytes(
+                scratch,
+                start + (i * tile_w + j) * words,
+                tile.vectors,
+                self.buffers["y"],
+                to.y,
+                tile.count,
+                residual_index=to.residual,
+            )
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """One block of channels: first lane, registers, channels to store, and where its weights start."""
+
+    emitter: EpilogueEmitter
+    position: Expr
+    vectors: int
+    count: int
+    weights: Expr
+
+
+def _zero(place: _Place) -> _Place:
+    return _Place(0, 0, None if place.residual is None else 0)
+
+
+def _at_most(limit: int, value: Expr) -> Expr:
+    return tir.bind(tir.tirx.Min(value, tir.const(limit)))
+
+
+def _cut(extent: Expr | int, step: int, whole: int) -> list[tuple[int, Expr | int, Expr | int]]:
+    """(size, start, how many) of the full pieces of an extent and of what is left.
+
+    Args:
+        extent: pixels of the block, a number or an expression.
+        step: pixels of a full piece.
+        whole: pixels of the image; blocks are whole pieces, so only the last one can have a rest: whole % step.
+    """
+    rest = whole % step
+    if isinstance(extent, int):
+        pieces: list[tuple[int, Expr | int, Expr | int]] = [(step, 0, extent // step)] if extent >= step else []
+        return pieces + ([(rest, extent - rest, 1)] if rest else [])
+    full = tir.bind(_op.truncdiv(extent, tir.const(step)))
+    pieces = [(step, 0, full)]
+    if rest:
+        left = tir.bind(_op.truncdiv(extent - full * step + (step - 1), tir.const(step)))  # 0 or 1
+        pieces.append((rest, full * step, left))
+    return pieces

@@ -1,0 +1,1 @@
+"""Convolutions whose channels keep to themselves."""

@@ -1,0 +1,221 @@
+"""Depthwise convolution (Conv / ConvS16 with group = C): every channel with its own kernel, epilogue fused.
+
+    acc[n, oh, ow, c·M + m] = bias + Σ_{kh,kw} w[c·M + m, 0, kh, kw] · x[n, oh·sh + kh·dh, ow·sw + kw·dw, c]
+
+over an image that already holds its padding; the zero point is folded into the bias (−zx · Σ w).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgeq.compiler.isa import narrow
+from edgeq.compiler.kernels.base import (
+    DTYPE_BYTES,
+    DTYPE_RANGE,
+    SYMMETRIC_LOWEST,
+    DType,
+    Epilogue,
+    Image,
+    KernelSpec,
+    Operand,
+)
+from edgeq.compiler.kernels.depthwise.plan import Geometry, Plan
+from edgeq.compiler.kernels.depthwise.products import SUMS, Sums, product_of
+from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, pack_parameters
+from edgeq.errors import CompileError
+
+if TYPE_CHECKING:
+    from edgeq.compiler.target import Target
+
+
+@dataclass(frozen=True)
+class DepthwiseSpec(KernelSpec):
+    """A depthwise convolution.
+
+    Attributes:
+        x: the input with its padding inside.
+        y: the output; its channels are a multiple M (the depth multiplier) of x's.
+        x_dtype: stored activations: u8, s8 or s16.
+        kh, kw: kernel size.
+        epilogue: what happens to the accumulators.
+        stride_h, stride_w, dilation_h, dilation_w: in pixels.
+        x_zero_point: in stored units.
+        lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
+        sums: which sums of a channel's weights fit 16 bits. `fitted` sets these two from a layer's weights.
+
+    Raises:
+        CompileError: channels or sizes of the images contradict each other.
+    """
+
+    family: ClassVar[str] = "depthwise"
+
+    x: Image
+    y: Image
+    x_dtype: DType
+    kh: int
+    kw: int
+    epilogue: Epilogue
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    x_zero_point: int = 0
+    lowest_weight: int = SYMMETRIC_LOWEST
+    sums: Sums = "any"
+
+    def fitted(self, target: Target, w: np.ndarray) -> DepthwiseSpec:
+        """The same layer for just these weights, int8 [N, 1, kh, kw]."""
+        lowest = min(int(w.min(initial=0)), SYMMETRIC_LOWEST)
+        product = product_of(target, self.x_dtype, possible_sums(w))
+        return replace(self, lowest_weight=lowest, sums=product.sums)
+
+    def __post_init__(self) -> None:
+        rows = (self.y.h - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
+        columns = (self.y.w - 1) * self.stride_w + (self.kw - 1) * self.dilation_w + 1
+        if self.y.c % self.x.c or self.x.n != self.y.n or rows > self.x.h or columns > self.x.w:
+            raise CompileError(
+                "a depthwise convolution's images contradict each other",
+                where=f"input {self.x}, output {self.y}",
+                why=f"the output needs {rows}×{columns} padded pixels of the same batch, a multiple of the channels",
+            )
+
+    @property
+    def multiplier_per_channel(self) -> int:
+        """Output channels of each input channel (M)."""
+        return self.y.c // self.x.c
+
+    @property
+    def y_dtype(self) -> DType:
+        """What is stored."""
+        return "s32" if self.epilogue.form == "none" else self.epilogue.dtype
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one run."""
+        return self.y.n * self.y.h * self.y.w * self.y.c * self.kh * self.kw
+
+    def operands(self) -> list[Operand]:
+        result = [Operand("x", "input"), Operand("weights", "weight"), Operand("params", "weight")]
+        if self.epilogue.lut:
+            result.append(Operand("table", "weight"))
+        if self.epilogue.residual is not None:
+            result.append(Operand("residual", "input"))
+        return [*result, Operand("y", "output")]
+
+    def plan(self, target: Target) -> Plan:
+        """How the target computes it."""
+        return Plan.of(self, product_of(target, self.x_dtype, self.sums).taking(self.lowest_weight))
+
+    def tasks(self) -> int:
+        geometry = Geometry.of(self, widest=1)
+        return geometry.images * geometry.tasks_per_image
+
+    def describe(self, target: Target) -> str:
+        plan = self.plan(target)
+        tile = f"{plan.tile_rows}x{plan.tile_columns}x{plan.chunks[0].width}"
+        return f"depthwise_{self.x_dtype}{plan.product.weight_dtype}_{self.kh}x{self.kw}_{tile}"
+
+    def stored_bits(self, target: Target) -> int:
+        return 8 * DTYPE_BYTES[self.plan(target).product.weight_dtype]
+
+    def layout(self, plan: Plan) -> ChannelLayout:
+        """How the parameters lie."""
+        return ChannelLayout(len(plan.lane_channels), plan.vectors)
+
+    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Packed weights.
+
+        Args:
+            constants: w int8 [N, 1, kh, kw], bias int32 [N]; unless the form is `none` multiplier and shift, int32 [N]
+                or one element; with a table `table`, 256 elements of the epilogue's dtype.
+
+        Raises:
+            CompileError: a constant has the wrong shape or range, or an accumulator could pass 32 bits.
+        """
+        plan = self.plan(target)
+        w = np.asarray(constants["w"])
+        shape = (self.y.c, 1, self.kh, self.kw)
+        if w.shape != shape or w.dtype != np.int8:
+            raise CompileError("depthwise weights don't fit", why=f"{w.dtype} {w.shape} instead of int8 {shape}")
+        if w.min() < plan.product.lowest_weight:
+            raise CompileError(
+                "a weight is outside what this target multiplies exactly",
+                why=f"{w.min()} is below {plan.product.lowest_weight}",
+                hint="symmetric 8-bit weights lie in -127 … 127",
+            )
+        if SUMS.index(plan.product.sums) > SUMS.index(possible_sums(w)):
+            raise CompileError(
+                "the weights are too large for sums in 16 bits",
+                why=f"the kernel was planned for {plan.product.sums} that fit",
+                hint="DepthwiseSpec.fitted plans for a layer's weights",
+            )
+        taps = w[:, 0].astype(np.int64)
+        bias = np.asarray(constants["bias"], np.int64).reshape(-1) - self.x_zero_point * taps.sum(axis=(1, 2))
+        low, high = DTYPE_RANGE[self.x_dtype]
+        positive, negative = np.maximum(taps, 0).sum(axis=(1, 2)), np.minimum(taps, 0).sum(axis=(1, 2))
+        channels = np.maximum(plan.lane_channels, 0)
+        lanes = {k: np.asarray(constants[k]).reshape(-1) for k in ("multiplier", "shift") if k in constants}
+        lanes = {k: v[channels] if v.size > 1 else v for k, v in lanes.items()}
+        result = {
+            "weights": self._pack_weights(plan, target, taps),
+            "params": pack_parameters(
+                self.epilogue,
+                target,
+                self.layout(plan),
+                bias[channels],
+                lanes.get("multiplier"),
+                lanes.get("shift"),
+                acc_low=(bias + positive * low + negative * high)[channels],
+                acc_high=(bias + positive * high + negative * low)[channels],
+            ),
+        }
+        if self.epilogue.lut:
+            result["table"] = np.asarray(constants["table"]).reshape(-1)
+        return result
+
+    def _pack_weights(self, plan: Plan, target: Target, taps: np.ndarray) -> np.ndarray:
+        """Blocks of chunks; in each, the plan's entries one after the other."""
+        columns = taps.swapaxes(1, 2) if plan.geometry.swapped else taps
+        group, kh = plan.product.group, plan.geometry.kh
+        parts = []
+        for channels, width in plan.block_channels:
+            order = np.array(target.inner.ISA.order(width // plan.product.lanes)).reshape(-1, plan.product.lanes)
+            chunk = np.where((channels >= 0)[:, None, None], columns[channels], 0)
+            for entry in plan.entries:
+                block = np.zeros((group, width), np.int64)
+                for k in range(group):
+                    row = entry.group * group + k - entry.row * plan.shift
+                    if 0 <= row < kh:
+                        block[k] = chunk[:, row, entry.column]
+                parts.append(plan.product.pack_group(block, order))
+        return np.concatenate(parts)
+
+    def build(self, target: Target) -> Any:
+        """The PrimFunc `void f(int32 t0, int32 t1, x, weights, params, [table], [residual], y)`."""
+        from edgeq.compiler.kernels.depthwise.emit import emit
+
+        return emit(self, target)
+
+
+def possible_sums(w: np.ndarray) -> Sums:
+    """Which 16-bit sums of u8 · s8 products these weights, int8 [N, 1, kh, kw], keep exact."""
+    taps = w[:, 0].astype(np.int16)
+    column = taps.reshape(len(taps), -1, 1, 1)
+    if narrow.safe_depth(column, 0, 255, (column.shape[1],)):
+        return "taps"
+    # A kernel may run along either axis, and its outputs' rows may share an arrangement one tap further down.
+    neighbours = [(taps[:, :-1], taps[:, 1:]), (taps[:, :, :-1], taps[:, :, 1:])]
+    for a, b in neighbours:
+        pairs = np.stack([a.reshape(len(taps), -1), b.reshape(len(taps), -1)], -1)
+        if not narrow.safe_depth(pairs[:, :, None, :], 0, 255, (1,)):
+            return "any"
+    return "pairs" if taps.size and np.abs(taps).max() <= 128 else "any"
+
+
+def weight_elements(spec: DepthwiseSpec, plan: Plan) -> int:
+    """Elements of the operand `weights`."""
+    return sum(plan.block_elements(width) for _, width in plan.block_channels)

@@ -1,0 +1,1 @@
+"""One or two tensors, element by element."""

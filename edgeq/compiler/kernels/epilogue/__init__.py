@@ -1,0 +1,1 @@
+"""From s32 sums to stored values."""

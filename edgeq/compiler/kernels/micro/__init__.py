@@ -1,0 +1,1 @@
+"""Convolutions of microcontrollers: DSP instructions on halfwords, and MVE."""

@@ -1,0 +1,1 @@
+"""Bytes that change place and nothing else."""

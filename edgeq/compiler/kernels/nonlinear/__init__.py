@@ -1,0 +1,1 @@
+"""Tables, softmax, normalization, GELU."""

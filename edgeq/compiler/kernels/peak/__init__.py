@@ -1,0 +1,1 @@
+"""The ceiling of an instruction mix."""

@@ -1,0 +1,1 @@
+"""Windows and images: pooling, resizing; reductions over axes."""

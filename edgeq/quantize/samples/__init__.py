@@ -1,0 +1,1 @@
+"""Calibration data: read, checked, in the form the model takes."""

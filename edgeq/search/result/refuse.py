@@ -1,0 +1,56 @@
+"""Limits that can't be kept: which, and what comes nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeq.errors import UsageError
+from edgeq.search.searcher import Candidate, Searcher
+from edgeq.search.solvers.milp import Table
+
+
+def check_limits(searcher: Searcher) -> None:
+    """Refuse what no assignment can keep to, before anything is judged."""
+    limits, costs = searcher.limits, searcher.costs
+    if limits.arena is not None and costs.arena > limits.arena:
+        raise UsageError(
+            "no policy keeps to the limit",
+            where="--max-arena",
+            why=f"the activations take {costs.arena} bytes at every width of the weights",
+            hint=f"allow {costs.arena} bytes, or give the model smaller inputs",
+        )
+    for resource in ("latency", "instructions", "weights"):
+        most = limits.of(resource)
+        if most is None:
+            continue
+        if resource not in costs.tables:
+            raise UsageError(
+                f"{resource} was not measured for this target",
+                where=f"--max-{resource}",
+                why="; ".join(costs.notes) or f"{searcher.problem.name} doesn't run on this machine",
+                hint="limit the instructions or the weights instead",
+            )
+        table: Table = costs.tables[resource]
+        least = costs.fixed[resource] + sum(min(row.values()) for row in table.values())
+        if least > most:
+            raise UsageError(
+                "no policy keeps to the limit",
+                where=f"--max-{resource}",
+                why=f"the least possible is {least:.6g}, with every layer at its cheapest width",
+                hint=f"allow at least {least:.6g}",
+            )
+
+
+def impossible(searcher: Searcher, tried: Sequence[Candidate]) -> UsageError:
+    """The error for a search in which nothing that was tried keeps to all limits."""
+    least = searcher.least
+    nearest = max(tried, key=lambda c: c.accuracy)
+    amount = nearest.predicted[searcher.objective]
+    is_accurate = least is None or nearest.accuracy >= least
+    reached = f"of {len(tried)} that were tried the most accurate reaches {nearest.accuracy:.4f}"
+    return UsageError(
+        "no policy keeps to all limits",
+        where="--max-latency" if is_accurate else "--min-accuracy",
+        why=f"{reached} with {searcher.objective} {amount:.6g}" + ("" if least is None else f"; asked for {least:.4f}"),
+        hint=f"allow {nearest.accuracy:.4f} and {searcher.objective} {amount:.6g}, or raise the other limits",
+    )

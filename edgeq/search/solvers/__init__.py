@@ -1,0 +1,1 @@
+"""From costs and harms to assignments worth judging."""
