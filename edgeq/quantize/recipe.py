@@ -5,9 +5,9 @@ default   gptq
 best      observer, gptq, migrate, equalize, ranges, distill
 by name   sequential, adaround: where distill can't be had, or its time
 
-A step must save a tenth of the error; `distill`, which moves everything at once, a quarter. It is judged on calibration
-samples it was not fitted to (every fourth one, where there are at least 16). What all steps together have given is
-compared with plain rounding once more, on the integer graph itself.
+A step must save a tenth of the error. It is judged on calibration samples it was not fitted to (every fourth one, where
+there are at least 16). What all steps together have given is compared with plain rounding once more, on the integer
+graph itself.
 """
 
 from __future__ import annotations
@@ -49,9 +49,6 @@ DEFAULT = "default"
 OTHER_OBSERVER = "percentile"
 #: Share of the error that a step must save: less is within the noise of the few samples it is judged on.
 MARGIN = 0.1
-#: A step that learns everything at once can lower the squared error and still change answers: on a detector a fifth less
-#: error came with twice the average precision lost.
-MARGINS = {"distill": 0.25}
 #: Steps that come behind the choice of layers to keep at 8 bits.
 LATE = ("distill",)
 
@@ -142,7 +139,7 @@ def _steps(
         began = time.perf_counter()
         candidate, note = _tried(name, current, context)
         after = error if candidate is None else judge.error(candidate.plan)
-        kept = candidate is not None and after < (1 - MARGINS.get(name, MARGIN)) * error
+        kept = candidate is not None and after < (1 - MARGIN) * error
         reports.append(StepReport(name, error, after, kept, round(time.perf_counter() - began, 4), note))
         if candidate is not None and kept:
             current, error = candidate, after
