@@ -54,21 +54,17 @@ def compile_source(
         UsageError: no place for the folder, or the name is no identifier.
         Everything that `edgeq.compile` raises.
     """
-    from edgeq.api.static import compile_one, library_folder
-    from edgeq.artifact.layout import check_layout, write_layout
+    from edgeq.api.static import compile_into
+    from edgeq.artifact.layout import write_layout
     from edgeq.artifact.source import write_source
-    from edgeq.artifact.static import identifier
-    from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
+    from edgeq.compiler.fit import fit, require_fit
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
 
     clock = Clock()
-    check_layout(layout)
-    folder = library_folder(model, output, target)
-    room = free_ram(target, ram)
-    fast = check_fast_room(target, fast_ram)
-    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room, fast_room=fast)
-    stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
+    folder, stem, graph, compiled, quantized = compile_into(
+        model, target, output, calib, settings, progress, clock, name=name, ram=ram, fast_ram=fast_ram, layout=layout
+    )
     with clock.stage("check"), tempfile.TemporaryDirectory(prefix="edgeq-source-") as scratch:
         sizes = write_source(compiled, Path(scratch), stem)
         found = fit(compiled, sizes, flash=flash, ram=ram)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,22 +57,17 @@ def compile_static(
         Everything that `edgeq.compile` raises.
     """
     from edgeq.artifact.float_free import require_once
-    from edgeq.artifact.layout import check_layout, write_layout
-    from edgeq.artifact.static import identifier, write_static
-    from edgeq.compiler.fit import check_fast_room, fit, free_ram, require_fit
+    from edgeq.artifact.layout import write_layout
+    from edgeq.artifact.static import write_static
+    from edgeq.compiler.fit import fit, require_fit
     from edgeq.compiler.variants import CompiledModel
     from edgeq.evaluate.describe import compile_report
 
     clock = Clock()
-    check_layout(layout)
-    folder = library_folder(model, output, target)
-    room = free_ram(target, ram)
-    fast = check_fast_room(target, fast_ram)
-    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room, fast_room=fast)
-    stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
+    folder, stem, graph, compiled, quantized = compile_into(
+        model, target, output, calib, settings, progress, clock, name=name, ram=ram, fast_ram=fast_ram, layout=layout
+    )
     with clock.stage("link"):
-        import tempfile
-
         with tempfile.TemporaryDirectory(prefix="edgeq-static-") as scratch:
             sizes = write_static(compiled, Path(scratch), stem)
             instructions = require_once(Path(scratch) / f"lib{stem}.a").instructions
@@ -142,6 +138,37 @@ def one_source(
             hint="give one --shape, and make one for each",
         )
     return sources[0], quantized
+
+
+def compile_into(
+    model: Any,
+    target: Target,
+    output: str | Path | None,
+    calib: Calibration | None,
+    settings: Mapping[str, Any] | None,
+    progress: Progress | None,
+    clock: Clock,
+    *,
+    name: str | None,
+    ram: int | None,
+    fast_ram: int | None,
+    layout: str,
+) -> tuple[Path, str, IntegerGraph, Compiled, dict[str, Any] | None]:
+    """What static libraries and C source share up to writing: folder, C identifier, and what `compile_one` gives.
+
+    Arguments that can't be are refused before anything is compiled; those and the errors are `compile_static`'s.
+    """
+    from edgeq.artifact.layout import check_layout
+    from edgeq.artifact.static import identifier
+    from edgeq.compiler.fit import check_fast_room, free_ram
+
+    check_layout(layout)
+    folder = library_folder(model, output, target)
+    room = free_ram(target, ram)
+    fast = check_fast_room(target, fast_ram)
+    graph, compiled, quantized = compile_one(model, target, calib, settings, progress, clock, room=room, fast_room=fast)
+    stem = identifier(name or (Path(model).name.split(".")[0] if isinstance(model, str | Path) else "model"))
+    return folder, stem, graph, compiled, quantized
 
 
 def compile_one(

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
-from edgeq.compiler.isa.wasm.products import RelaxedDot
+from edgeq.compiler.isa.wasm.products import WORDS, RelaxedDot
 from edgeq.compiler.isa.wasm.vectors import WasmSimd
-from edgeq.compiler.isa.x86.products import BroadcastProduct
 
 ISA = WasmSimd()
 
@@ -26,17 +25,7 @@ _BYTES = RelaxedDot(
     intrinsic="llvm.wasm.relaxed.dot.i8x16.i7x16.add.signed",
 )
 
-_WORDS = BroadcastProduct(
-    "s16",
-    group=2,
-    lanes=4,
-    registers=32,
-    widest=4,
-    overhead=2,
-    intrinsic="llvm.wasm.dot",
-    accumulates=False,
-    wide_weights=True,
-)
+_WORDS = replace(WORDS, registers=32)
 
 PRODUCTS: dict[str, tuple[Product, ...]] = {
     "s8": (_BYTES, replace(_WORDS, x_dtype="s8", stages=True)),

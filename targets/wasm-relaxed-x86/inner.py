@@ -7,31 +7,21 @@ from dataclasses import replace
 
 from edgeq.compiler.isa.byte_dot import RELAXED
 from edgeq.compiler.isa.products import Product
+from edgeq.compiler.isa.wasm.products import WORDS
 from edgeq.compiler.isa.wasm.vectors import WasmSimd
 from edgeq.compiler.isa.x86.arrangement import WINDOW
 from edgeq.compiler.isa.x86.pairing import ArrangedBytes
-from edgeq.compiler.isa.x86.products import BroadcastProduct, BytePairs
+from edgeq.compiler.isa.x86.products import BytePairs
 
 ISA = WasmSimd()
 
-_WORDS = BroadcastProduct(
-    "s16",
-    group=2,
-    lanes=4,
-    registers=16,
-    widest=4,
-    overhead=2,
-    intrinsic="llvm.wasm.dot",
-    accumulates=False,
-    wide_weights=True,
-)
 
 _BYTES = BytePairs("u8", group=4, lanes=4, registers=16, widest=4, overhead=3, dot=RELAXED)
 
 _ARRANGED = ArrangedBytes("u8", group=WINDOW, lanes=4, registers=16, widest=4, overhead=3, dot=RELAXED)
 
 PRODUCTS: dict[str, tuple[Product, ...]] = {
-    "u8": (_BYTES, _ARRANGED, replace(_WORDS, x_dtype="u8", stages=True)),
-    "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(_WORDS, x_dtype="s8", stages=True)),
-    "s16": (_WORDS,),
+    "u8": (_BYTES, _ARRANGED, replace(WORDS, x_dtype="u8", stages=True)),
+    "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(WORDS, x_dtype="s8", stages=True)),
+    "s16": (WORDS,),
 }
