@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,18 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8) in one step."""
     with atomic_path(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def publish(source: Path, folder: Path) -> None:
+    """Copy a folder's files into another one, which is made if need be; each appears when it is complete.
+
+    Raises:
+        OSError: the folder can't be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        with atomic_path(folder / file.name) as place:
+            shutil.copyfile(file, place)
 
 
 def check_output(path: str | Path) -> None:

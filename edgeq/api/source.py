@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeq.api.result import Calibration, Clock, CompileResult, Progress
 from edgeq.errors import CompileError, ToolError
+from edgeq.files import publish
 
 if TYPE_CHECKING:
     from edgeq.compiler.target import Target
@@ -65,21 +66,23 @@ def compile_source(
     folder, stem, graph, compiled, quantized = compile_into(
         model, target, output, calib, settings, progress, clock, name=name, ram=ram, fast_ram=fast_ram, layout=layout
     )
-    with clock.stage("check"), tempfile.TemporaryDirectory(prefix="edgeq-source-") as scratch:
-        sizes = write_source(compiled, Path(scratch), stem)
-        found = fit(compiled, sizes, flash=flash, ram=ram)
-        require_fit(found, target.name)
-        checked = _check(Path(scratch), stem, split=bool(compiled.fast_arena))
-    with clock.stage("write"):
-        write_source(compiled, folder, stem)
-        write_layout(layout, folder, stem, target)
+    with tempfile.TemporaryDirectory(prefix="edgeq-source-") as scratch:
+        files = Path(scratch) / "files"
+        with clock.stage("check"):
+            sizes = write_source(compiled, files, stem)
+            found = fit(compiled, sizes, flash=flash, ram=ram)
+            require_fit(found, target.name)
+            checked = _check(files, Path(scratch), stem, split=bool(compiled.fast_arena))
+        with clock.stage("write"):
+            publish(files, folder)
+            write_layout(layout, folder, stem, target)
     report = compile_report(graph, CompiledModel([[compiled]]), sizes)
     report |= {"checked": checked, "format": "c", "fit": found.as_dict(), "name": stem}
     report["row_wise"] = asdict(compiled.row_wise) if compiled.row_wise else None
     return CompileResult(folder, target.name, report, quantized, clock.seconds)
 
 
-def _check(folder: Path, name: str, *, split: bool) -> str:
+def _check(files: Path, scratch: Path, name: str, *, split: bool) -> str:
     """Compiles the source for this machine and runs the golden vectors. Returns "native"; "no" without a compiler."""
     from edgeq.artifact.source import sources
     from edgeq.artifact.tools import cross_compiler, run_tool
@@ -89,7 +92,7 @@ def _check(folder: Path, name: str, *, split: bool) -> str:
         compiler = cross_compiler(host_arch())
     except (ToolError, KeyError):
         return "no"
-    main, program = folder / "main.c", folder / "check"
+    main, program = scratch / "main.c", scratch / "check"
     upper = name.upper()
     parts = (
         {"second": f"{upper}_FAST_ARENA(fast);\n", "arenas": "arena, fast"}
@@ -97,8 +100,8 @@ def _check(folder: Path, name: str, *, split: bool) -> str:
         else {"second": "", "arenas": "arena"}
     )
     main.write_text(_MAIN.format(name=name, upper=upper, **parts), encoding="utf-8")
-    flags = ["-std=c99", "-O1", "-fno-sanitize=all"]
-    run_tool([*compiler, *flags, *sources(folder, name), main, "-o", program], "compiling the C source for a check")
+    flags = ["-std=c99", "-O1", "-fno-sanitize=all", "-I", str(files)]
+    run_tool([*compiler, *flags, *sources(files, name), main, "-o", program], "compiling the C source for a check")
     different = int(run_tool([program], "running the C source's self-check"))
     if different:
         raise CompileError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeq.api.graphs import integer_graphs
 from edgeq.api.result import Calibration, Clock, CompileResult, Progress, manifest_of
 from edgeq.errors import CompileError, UsageError
+from edgeq.files import publish
 
 if TYPE_CHECKING:
     from edgeq.artifact.static import StaticSizes
@@ -73,7 +74,7 @@ def compile_static(
             instructions = require_once(Path(scratch) / f"lib{stem}.a").instructions
             found = fit(compiled, sizes, flash=flash, ram=ram)
             require_fit(found, target.name)
-        sizes = write_static(compiled, folder, stem)
+            publish(Path(scratch), folder)
         write_layout(layout, folder, stem, target)
     with clock.stage("check"):
         run = _check(compiled)

@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.cli import common
 from edgeq.errors import UsageError
-from edgeq.files import atomic_path, write_text
+from edgeq.files import atomic_path, publish, write_text
 
 
 def test_parse_shapes() -> None:
@@ -71,3 +71,16 @@ def test_atomic_path_leaves_nothing_after_an_error(tmp_path: Path) -> None:
 def test_write_text(tmp_path: Path) -> None:
     write_text(tmp_path / "a.json", "µ")
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == "µ"
+
+
+def test_publish_copies_the_files_of_a_folder_into_one_that_may_exist(tmp_path: Path) -> None:
+    made, place = tmp_path / "made", tmp_path / "place"
+    made.mkdir()
+    for name in ("lib.a", "model.h"):
+        (made / name).write_bytes(name.encode())
+    place.mkdir()
+    (place / "lib.a").write_bytes(b"old")
+    publish(made, place)
+    publish(made, tmp_path / "new" / "folder")
+    for folder in (place, tmp_path / "new" / "folder"):
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"lib.a": b"lib.a", "model.h": b"model.h"}

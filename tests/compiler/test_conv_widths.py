@@ -16,7 +16,8 @@ from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.dense.weights import Storage, arranged
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
-from tests.compiler.test_conv import EMULATED, NATIVE, SHAPES, check, conv
+from tests.compiler.test_conv import EMULATED, NATIVE, SHAPES
+from tests.support.convolutions import check, conv
 
 BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 FEW = ["pointwise", "vector-matrix", "first-layer", "3x3-odd", "gaps"]

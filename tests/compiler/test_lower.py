@@ -9,16 +9,15 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeq import artifact, runtime
-from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
+from edgeq import runtime
+from edgeq.compiler import KernelBuilder, load_target
 from edgeq.compiler.program import Program
 from edgeq.integer import reference
 from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.graph import IntegerGraph
+from tests.support import programs
 from tests.support.graphs import Layers
-
-NATIVE = [name for name in ("x86-avx2", "x86-vnni", "arm-neon", "arm-dotprod") if load_target(name).runs_here()]
-FOREIGN = [name for name in ("arm-neon", "arm-dotprod") if name not in NATIVE]
+from tests.support.programs import FOREIGN, NATIVE
 
 
 def residual_block(m: Layers) -> list[ir.Value]:
@@ -225,8 +224,7 @@ def builder():
 
 
 def graph_named(name: str) -> IntegerGraph:
-    layers = Layers(seed=len(name))
-    return layers.finish(*GRAPHS[name](layers))
+    return programs.graph_named(GRAPHS, name)
 
 
 def inputs_of(graph: IntegerGraph, count: int) -> list[dict[str, np.ndarray]]:
@@ -238,10 +236,8 @@ def inputs_of(graph: IntegerGraph, count: int) -> list[dict[str, np.ndarray]]:
 
 
 def build(graph: IntegerGraph, target: str, path: Path, pool: KernelBuilder) -> Program:
-    """An artifact whose golden vectors are two random input sets and the reference's answers."""
-    compiled = compile_graph(graph, load_target(target), CompileOptions(golden_inputs=inputs_of(graph, 2)), pool)
-    artifact.write(compiled.image, compiled.objects, compiled.arch, path)
-    return compiled.program
+    """With two random input sets as golden vectors."""
+    return programs.build(graph, target, path, pool, inputs_of(graph, 2))
 
 
 @pytest.mark.parametrize("target", NATIVE)

@@ -9,16 +9,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeq import artifact, runtime
+from edgeq import runtime
 from edgeq.artifact.float_free import require
-from edgeq.compiler import CompileOptions, KernelBuilder, compile_graph, load_target
+from edgeq.compiler import KernelBuilder
 from edgeq.compiler.program import Program
 from edgeq.integer.exp2 import softmax_constants
 from edgeq.integer.graph import IntegerGraph, Quant
 from edgeq.integer.normalization import norm_constants
 from edgeq.integer.shift_exp import shift_gelu_constants, shiftmax_constants
-from tests.compiler.test_lower import FOREIGN, NATIVE
+from tests.support import programs
 from tests.support.graphs import INT8, ZERO_POINT, Layers
+from tests.support.programs import FOREIGN, NATIVE
 
 UINT8, INT16 = 2, 5
 TOKENS, WIDTH, HEADS = 21, 48, 3
@@ -109,8 +110,7 @@ def builder():
 
 
 def graph_named(name: str) -> IntegerGraph:
-    layers = Layers(seed=len(name))
-    return layers.finish(*GRAPHS[name](layers))
+    return programs.graph_named(GRAPHS, name)
 
 
 def inputs_of(graph: IntegerGraph, count: int) -> list[dict[str, np.ndarray]]:
@@ -132,9 +132,8 @@ def inputs_of(graph: IntegerGraph, count: int) -> list[dict[str, np.ndarray]]:
 
 
 def build(graph: IntegerGraph, target: str, path: Path, pool: KernelBuilder) -> Program:
-    compiled = compile_graph(graph, load_target(target), CompileOptions(golden_inputs=inputs_of(graph, 2)), pool)
-    artifact.write(compiled.image, compiled.objects, compiled.arch, path)
-    return compiled.program
+    """With two random input sets as golden vectors."""
+    return programs.build(graph, target, path, pool, inputs_of(graph, 2))
 
 
 @pytest.mark.parametrize("target", NATIVE)

@@ -14,7 +14,7 @@ from edgeq.compiler.isa.x86.arrangement import MOST, WINDOW, arrange, steps_of
 from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
-from tests.compiler.test_conv import check, conv
+from tests.support.convolutions import check, conv
 
 TARGET = "x86-avx2"
 

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image, Residual
+from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Image
 from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.dense.weights import Storage
-from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE, reference
 from edgeq.compiler.kernels.winograd.transforms import PLAIN, TRANSFORMS
 from edgeq.compiler.kernels.winograd.winograd import WinogradSpec, is_exact
 from edgeq.compiler.lower.select.choice import STORED_BYTES, candidates
 from edgeq.compiler.target import load_target
 from edgeq.errors import CompileError
-from tests.compiler.test_conv import FILL, conv, convolve, make_constants, narrow, stored_dtype, view
+from tests.support import convolutions
+from tests.support.convolutions import conv, epilogues, make_constants, stored_dtype
 from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]
@@ -115,30 +115,7 @@ def winograd(spec: ConvSpec, m: int, stored: bool = False) -> WinogradSpec:
 
 
 def check(direct: ConvSpec, target: str, m: int, stored: bool = False, seed: int = 0, divisor: int = 1) -> None:
-    """Random and extreme data: all bits right, nothing written outside the view, any split of the tasks the same."""
-    spec, rng = winograd(direct, m, stored), np.random.default_rng(seed)
-    constants = make_constants(rng, direct)
-    constants["w"] //= np.int8(divisor)
-    low, high = DTYPE_RANGE[spec.x_dtype]
-    x = rng.integers(low, high, spec.x.elements, endpoint=True).astype(NUMPY_DTYPE[spec.x_dtype])
-    x[: x.size // 8], x[-(x.size // 8) :] = high, low
-    e = spec.epilogue
-    dtype = np.int32 if e.form == "none" else NUMPY_DTYPE[e.dtype]
-    operands: dict[str, np.ndarray] = {"x": x, "y": np.full(spec.y.elements, FILL, dtype)}
-    other = None
-    if e.residual:
-        data = rng.integers(*DTYPE_RANGE[e.residual.dtype], e.residual.image.elements, endpoint=True)
-        operands["residual"] = data.astype(NUMPY_DTYPE[e.residual.dtype])
-        other = view(operands["residual"], e.residual.image)
-    tasks = spec.tasks()
-    splits = tuple(sorted({tasks // 3, tasks // 2})) if tasks > 1 else ()
-    got = run_kernel(spec, load_target(target), operands, constants, splits)["y"]
-    acc = convolve(direct, view(x, spec.x), constants["w"], constants["bias"])
-    expected = np.full(spec.y.elements, FILL, dtype)
-    view(expected, spec.y)[...] = reference(
-        e, acc, constants.get("multiplier"), constants.get("shift"), constants.get("table"), other
-    )
-    np.testing.assert_array_equal(got, expected)
+    convolutions.check(direct, target, seed, kernel=winograd(direct, m, stored), divisor=divisor)
 
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -176,30 +153,19 @@ def test_shapes_on_arm(shape: str, target: str, m: int) -> None:
     check(conv(target, k=(3, 3), **SHAPES[shape]), target, m, stored=shape == "gaps")
 
 
-def _epilogues(dtype: str) -> dict[str, Epilogue]:
-    add = Residual(Image.dense(1, 7, 7, 26), dtype, 3, 5, 9000, 11000, 14, 2, *DTYPE_RANGE[dtype])  # type: ignore[arg-type]
-    return {
-        "raw": Epilogue("none", "s32", 0, 0, 0),
-        "single-s16": Epilogue("single", "s16", 0, -32768, 32767),
-        "table": narrow(dtype, lut=True),
-        "residual": narrow(dtype, residual=add),
-        "table-residual": narrow(dtype, lut=True, residual=add),
-    }
-
-
 @pytest.mark.parametrize("x_dtype", ["u8", "s8"])
 @pytest.mark.parametrize("m", [2, 4])
 @pytest.mark.parametrize("target", NATIVE)
 @pytest.mark.parametrize("case", ["raw", "single-s16", "table", "residual", "table-residual"])
 def test_epilogues_natively(case: str, target: str, m: int, x_dtype: str) -> None:
-    epilogue = _epilogues(stored_dtype(target))[case]
+    epilogue = epilogues(stored_dtype(target))[case]
     check(conv(target, (1, 9, 9, 11), 26, (3, 3), epilogue=epilogue, x_dtype=x_dtype), target, m)
 
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("case", ["raw", "single-s16", "table-residual"])
 def test_epilogues_on_arm(case: str) -> None:
-    check(conv("arm-neon", (1, 9, 9, 11), 26, (3, 3), epilogue=_epilogues("s8")[case]), "arm-neon", 4)
+    check(conv("arm-neon", (1, 9, 9, 11), 26, (3, 3), epilogue=epilogues("s8")[case]), "arm-neon", 4)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])

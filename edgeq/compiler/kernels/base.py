@@ -134,8 +134,8 @@ class KernelSpec:
         raise NotImplementedError
 
     def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The weight operands, from logical constants (w, bias, multiplier, shift, table ...)."""
-        raise NotImplementedError
+        """The weight operands, from logical constants (w, bias, multiplier, shift, table ...); none by default."""
+        return {}
 
     def mix(self, target: Target) -> dict[str, Any] | None:
         """The product it multiplies with (kernels/peak/peak.py, `Mix`) and its `multiplications`; None: not listed."""

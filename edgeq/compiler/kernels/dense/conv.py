@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import (
-    DTYPE_RANGE,
-    SYMMETRIC_LOWEST,
-    DType,
-    Epilogue,
-    Image,
-    KernelSpec,
-    Operand,
-)
+from edgeq.compiler.kernels.base import SYMMETRIC_LOWEST, Operand
 from edgeq.compiler.kernels.dense.plan import Choice, Plan, Window, count_tasks, make_plan, rank_choices
 from edgeq.compiler.kernels.dense.weights import Storage, check_weights, fit, pack_weights, products_for
 from edgeq.compiler.kernels.epilogue.epilogue import (
@@ -31,6 +23,7 @@ from edgeq.compiler.kernels.epilogue.epilogue import (
     parameter_words,
 )
 from edgeq.compiler.kernels.peak.peak import mix_entry
+from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
@@ -40,13 +33,10 @@ _STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
 
 
 @dataclass(frozen=True)
-class ConvSpec(KernelSpec):
+class ConvSpec(WindowedSpec):
     """y[n, oy, ox, m] = epilogue(bias[m] + Σ w[m, c, i, j] · (x[n, oy·sh + i·dh, ox·sw + j·dw, c] − x_zero_point)).
 
-    Attributes:
-        x: the input with its padding in it, (y.h − 1)·stride_h + (kh − 1)·dilation_h + 1 pixels high or more.
-        y: the output, any strides.
-        x_dtype: as stored: u8, s8 or s16.
+    Attributes, behind those of WindowedSpec:
         groups: divides x.c and y.c.
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
@@ -57,16 +47,6 @@ class ConvSpec(KernelSpec):
     """
 
     family: ClassVar[str] = "conv"
-    x: Image
-    y: Image
-    x_dtype: DType
-    kh: int
-    kw: int
-    epilogue: Epilogue
-    stride_h: int = 1
-    stride_w: int = 1
-    dilation_h: int = 1
-    dilation_w: int = 1
     groups: int = 1
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
@@ -84,9 +64,8 @@ class ConvSpec(KernelSpec):
         return Window(self.kh, self.kw, self.stride_h, self.stride_w, self.dilation_h, self.dilation_w)
 
     @property
-    def macs(self) -> int:
-        """Multiplications of one run."""
-        return self.y.n * self.y.h * self.y.w * self.y.c * (self.x.c // self.groups) * self.kh * self.kw
+    def channels_per_output(self) -> int:
+        return self.x.c // self.groups
 
     def plan(self, target: Target) -> Plan:
         """How the work is cut up."""
@@ -113,12 +92,13 @@ class ConvSpec(KernelSpec):
 
     def check(self) -> None:
         """Raises CompileError where the numbers contradict each other."""
-        x, y, w = self.x, self.y, self.window
+        x, y = self.x, self.y
+        height, width = self.needed
         problems = [
             (x.c % self.groups or y.c % self.groups, f"{self.groups} groups over {x.c} -> {y.c} channels"),
             (x.n != y.n, f"batch {x.n} -> {y.n}"),
-            ((y.h - 1) * w.stride_h + (w.kh - 1) * w.dilation_h + 1 > x.h, f"height {x.h} is too small for {y.h}"),
-            ((y.w - 1) * w.stride_w + (w.kw - 1) * w.dilation_w + 1 > x.w, f"width {x.w} is too small for {y.w}"),
+            (height > x.h, f"height {x.h} is too small for {y.h}"),
+            (width > x.w, f"width {x.w} is too small for {y.w}"),
             (self.x_dtype not in ("u8", "s8", "s16"), f"activations of {self.x_dtype}"),
         ]
         why = [text for wrong, text in problems if wrong]
@@ -210,14 +190,13 @@ class ConvSpec(KernelSpec):
     def parameters(self, target: Target) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of every operand."""
         e, layout = self.epilogue, self.layout(target)
-        stored = "s32" if e.form == "none" else e.dtype
         known = {
             "x": (self.x_dtype, self.x.elements),
             "w": ("s8", self.weight_bytes(target)),
             "params": ("s32", self.groups * parameter_words(e, target, layout)),
             "table": (e.dtype, 256),
             "residual": (e.residual.dtype, e.residual.image.elements) if e.residual else ("u8", 0),
-            "y": (stored, self.y.elements),
+            "y": (self.y_dtype, self.y.elements),
             "scratch": ("s16", max(1, self.scratch_bytes(target) // 2)),
         }
         return [(operand.name, *known[operand.name]) for operand in self.operands()]
@@ -233,15 +212,3 @@ def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
     products = products_for(spec, target)
     return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice)
-
-
-def accumulator_bounds(taps: IntArray, bias: IntArray, x_dtype: str, x_zero_point: int) -> tuple[IntArray, IntArray]:
-    """Interval of bias + Σ w·(x − zero point) per output channel, over every activation its dtype can hold.
-
-    Args:
-        taps: int64 [N, K].
-        bias: int64 [N].
-    """
-    lowest, highest = (value - x_zero_point for value in DTYPE_RANGE[x_dtype])
-    positive, negative = np.maximum(taps, 0).sum(1), np.minimum(taps, 0).sum(1)
-    return bias + positive * lowest + negative * highest, bias + positive * highest + negative * lowest

@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgeq.compiler.isa import narrow
-from edgeq.compiler.kernels.base import (
-    DTYPE_BYTES,
-    DTYPE_RANGE,
-    SYMMETRIC_LOWEST,
-    DType,
-    Epilogue,
-    Image,
-    KernelSpec,
-    Operand,
-)
+from edgeq.compiler.kernels.base import DTYPE_BYTES, SYMMETRIC_LOWEST, Operand
 from edgeq.compiler.kernels.depthwise.plan import Geometry, Plan
 from edgeq.compiler.kernels.depthwise.products import SUMS, Sums, product_of
 from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, pack_parameters
+from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
@@ -33,16 +25,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DepthwiseSpec(KernelSpec):
+class DepthwiseSpec(WindowedSpec):
     """A depthwise convolution.
 
-    Attributes:
-        x: the input with its padding inside.
-        y: the output; its channels are a multiple M (the depth multiplier) of x's.
-        x_dtype: stored activations: u8, s8 or s16.
-        kh, kw: kernel size.
-        epilogue: what happens to the accumulators.
-        stride_h, stride_w, dilation_h, dilation_w: in pixels.
+    The output's channels are a multiple M (the depth multiplier) of the input's.
+
+    Attributes, behind those of WindowedSpec:
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
         sums: which sums of a channel's weights fit 16 bits. `fitted` sets these two from a layer's weights.
@@ -52,17 +40,6 @@ class DepthwiseSpec(KernelSpec):
     """
 
     family: ClassVar[str] = "depthwise"
-
-    x: Image
-    y: Image
-    x_dtype: DType
-    kh: int
-    kw: int
-    epilogue: Epilogue
-    stride_h: int = 1
-    stride_w: int = 1
-    dilation_h: int = 1
-    dilation_w: int = 1
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
     sums: Sums = "any"
@@ -74,8 +51,7 @@ class DepthwiseSpec(KernelSpec):
         return replace(self, lowest_weight=lowest, sums=product.sums)
 
     def __post_init__(self) -> None:
-        rows = (self.y.h - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
-        columns = (self.y.w - 1) * self.stride_w + (self.kw - 1) * self.dilation_w + 1
+        rows, columns = self.needed
         if self.y.c % self.x.c or self.x.n != self.y.n or rows > self.x.h or columns > self.x.w:
             raise CompileError(
                 "a depthwise convolution's images contradict each other",
@@ -89,14 +65,8 @@ class DepthwiseSpec(KernelSpec):
         return self.y.c // self.x.c
 
     @property
-    def y_dtype(self) -> DType:
-        """What is stored."""
-        return "s32" if self.epilogue.form == "none" else self.epilogue.dtype
-
-    @property
-    def macs(self) -> int:
-        """Multiplications of one run."""
-        return self.y.n * self.y.h * self.y.w * self.y.c * self.kh * self.kw
+    def channels_per_output(self) -> int:
+        return 1
 
     def operands(self) -> list[Operand]:
         result = [Operand("x", "input"), Operand("weights", "weight"), Operand("params", "weight")]
@@ -154,9 +124,9 @@ class DepthwiseSpec(KernelSpec):
                 hint="DepthwiseSpec.fitted plans for a layer's weights",
             )
         taps = w[:, 0].astype(np.int64)
-        bias = np.asarray(constants["bias"], np.int64).reshape(-1) - self.x_zero_point * taps.sum(axis=(1, 2))
-        low, high = DTYPE_RANGE[self.x_dtype]
-        positive, negative = np.maximum(taps, 0).sum(axis=(1, 2)), np.minimum(taps, 0).sum(axis=(1, 2))
+        bias = np.asarray(constants["bias"], np.int64).reshape(-1)
+        low, high = accumulator_bounds(taps.reshape(len(taps), -1), bias, self.x_dtype, self.x_zero_point)
+        start = bias - self.x_zero_point * taps.sum(axis=(1, 2))
         channels = np.maximum(plan.lane_channels, 0)
         lanes = {k: np.asarray(constants[k]).reshape(-1) for k in ("multiplier", "shift") if k in constants}
         lanes = {k: v[channels] if v.size > 1 else v for k, v in lanes.items()}
@@ -166,11 +136,11 @@ class DepthwiseSpec(KernelSpec):
                 self.epilogue,
                 target,
                 self.layout(plan),
-                bias[channels],
+                start[channels],
                 lanes.get("multiplier"),
                 lanes.get("shift"),
-                acc_low=(bias + positive * low + negative * high)[channels],
-                acc_high=(bias + positive * high + negative * low)[channels],
+                acc_low=low[channels],
+                acc_high=high[channels],
             ),
         }
         if self.epilogue.lut:

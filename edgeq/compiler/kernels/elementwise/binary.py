@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, DType, KernelSpec, Operand
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, DType, Operand
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec, UnarySpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
@@ -36,7 +37,7 @@ def largest_distance(dtype: DType, zero_point: int) -> int:
 
 
 @dataclass(frozen=True)
-class BinarySpec(KernelSpec):
+class BinarySpec(NestedSpec):
     """`Add`, `Max`, `Min` of the integer dialect; operands `a`, `b` (input, or weight), `y`.
 
     add: clamp(zp + rshift((a − za)·ma + (b − zb)·mb, shift)); max, min: of the two sides, each rounded by itself, + zp.
@@ -89,15 +90,12 @@ class BinarySpec(KernelSpec):
         """The canonical loop nest: a, b, y."""
         return Nest.of(self.shape, self.a_strides, self.b_strides, self.y_strides)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(DTYPE_BYTES[self.dtype])
+    @property
+    def element_work(self) -> int:
+        return DTYPE_BYTES[self.dtype]
 
     def operands(self) -> list[Operand]:
         return [Operand("a", "input"), Operand("b", "weight" if self.b_constant else "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def describe(self, target: Target) -> str:
         return f"{self.op}_{self.a_dtype}{self.b_dtype}_{self.dtype}"
@@ -112,7 +110,7 @@ class BinarySpec(KernelSpec):
 
 
 @dataclass(frozen=True)
-class RescaleSpec(KernelSpec):
+class RescaleSpec(UnarySpec):
     """`Rescale`: y = clamp(zp + rshift((x − zx)·multiplier, shift)); operands `x`, `y`.
 
     Attributes:
@@ -122,9 +120,6 @@ class RescaleSpec(KernelSpec):
     """
 
     family: ClassVar[str] = "rescale"
-    shape: tuple[int, ...]
-    x_strides: tuple[int, ...]
-    y_strides: tuple[int, ...]
     x_dtype: DType
     dtype: DType
     x_zero_point: int
@@ -151,25 +146,11 @@ class RescaleSpec(KernelSpec):
         return self.bound > INT32_MAX or self.multiplier > 32767 or self.shift > 31
 
     @property
-    def nest(self) -> Nest:
-        """The canonical loop nest: x, y."""
-        return Nest.of(self.shape, self.x_strides, self.y_strides)
-
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(DTYPE_BYTES[self.dtype])
-
-    def operands(self) -> list[Operand]:
-        return [Operand("x", "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
+    def element_work(self) -> int:
+        return DTYPE_BYTES[self.dtype]
 
     def describe(self, target: Target) -> str:
         return f"rescale{'64' if self.wide else ''}_{self.x_dtype}_{self.dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.elementwise import binary_tir

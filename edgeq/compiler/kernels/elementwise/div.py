@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from edgeq.compiler.kernels.base import DType, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DType, Operand
 from edgeq.compiler.kernels.elementwise.binary import check_output
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
 
 @dataclass(frozen=True)
-class DivSpec(KernelSpec):
+class DivSpec(NestedSpec):
     """`Div` of the integer dialect; operands `a`, `b`, `y`. Element by element: no vector unit divides 64 bits.
 
     Attributes:
@@ -50,21 +49,15 @@ class DivSpec(KernelSpec):
         """The canonical loop nest: a, b, y."""
         return Nest.of(self.shape, self.a_strides, self.b_strides, self.y_strides)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(16)
+    @property
+    def element_work(self) -> int:
+        return 16
 
     def operands(self) -> list[Operand]:
         return [Operand("a", "input"), Operand("b", "input"), Operand("y", "output")]
 
-    def tasks(self) -> int:
-        return self.split().tasks
-
     def describe(self, target: Target) -> str:
         return f"div_{self.a_dtype}{self.b_dtype}_{self.dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.elementwise import div_tir

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, KernelSpec, Operand
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DType
+from edgeq.compiler.kernels.nested import UnarySpec
 from edgeq.compiler.target import Target
 
 
 @dataclass(frozen=True)
-class ToMaskSpec(KernelSpec):
+class ToMaskSpec(UnarySpec):
     """`ToMask`: `one` where x isn't `x_zero`, else `zero`; operands `x`, `y`. All numbers as stored.
 
     Attributes:
@@ -22,9 +20,6 @@ class ToMaskSpec(KernelSpec):
     """
 
     family: ClassVar[str] = "to_mask"
-    shape: tuple[int, ...]
-    x_strides: tuple[int, ...]
-    y_strides: tuple[int, ...]
     x_dtype: DType
     dtype: DType
     x_zero: int
@@ -32,25 +27,11 @@ class ToMaskSpec(KernelSpec):
     one: int
 
     @property
-    def nest(self) -> Nest:
-        """The canonical loop nest: x, y."""
-        return Nest.of(self.shape, self.x_strides, self.y_strides)
-
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(DTYPE_BYTES[self.x_dtype])
-
-    def operands(self) -> list[Operand]:
-        return [Operand("x", "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
+    def element_work(self) -> int:
+        return DTYPE_BYTES[self.x_dtype]
 
     def describe(self, target: Target) -> str:
         return f"to_mask_{self.x_dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.elementwise import to_mask_tir

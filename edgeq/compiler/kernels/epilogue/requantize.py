@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, DType, Epilogue, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, DType, Epilogue, Operand
 from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, isa_of, pack_parameters
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
@@ -117,7 +118,7 @@ def requantize_bounds(epilogue: Epilogue, constants: dict[str, IntArray]) -> tup
 
 
 @dataclass(frozen=True)
-class RequantizeSpec(KernelSpec):
+class RequantizeSpec(NestedSpec):
     """`Requantize` or `RequantizeNarrow` alone; operands `x`, `params` (, `classes`) (, `table`), `y`.
 
     Attributes:
@@ -160,16 +161,13 @@ class RequantizeSpec(KernelSpec):
         """The canonical loop nest: x, scales, y."""
         return Nest.of(self.shape, self.x_strides, self.scale_strides, self.y_strides)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(DTYPE_BYTES[self.x_dtype])
+    @property
+    def element_work(self) -> int:
+        return DTYPE_BYTES[self.x_dtype]
 
     def operands(self) -> list[Operand]:
         table = [Operand("table", "weight")] if self.epilogue.lut else []
         return [Operand("x", "input"), *self.scales.operands(), *table, Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def describe(self, target: Target) -> str:
         return f"requantize_{self.epilogue.form}_{self.x_dtype}_{self.epilogue.dtype}"
@@ -185,7 +183,7 @@ class RequantizeSpec(KernelSpec):
 
 
 @dataclass(frozen=True)
-class MulSpec(KernelSpec):
+class MulSpec(NestedSpec):
     """`Mul` with its Requantize (or s32 out); operands `a`, `b`, `params` (, `classes`) (, `table`), `y`.
 
     Attributes:
@@ -239,17 +237,14 @@ class MulSpec(KernelSpec):
         """The canonical loop nest: a, b, scales, y."""
         return Nest.of(self.shape, self.a_strides, self.b_strides, self.scale_strides, self.y_strides)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(2)
+    @property
+    def element_work(self) -> int:
+        return 2
 
     def operands(self) -> list[Operand]:
         table = [Operand("table", "weight")] if self.epilogue.lut else []
         inputs = [Operand("a", "input"), Operand("b", "input")]
         return [*inputs, *self.scales.operands(), *table, Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def describe(self, target: Target) -> str:
         return f"mul_{self.a_dtype}{self.b_dtype}_{self.epilogue.dtype}"

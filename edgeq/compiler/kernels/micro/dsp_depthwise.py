@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgeq.compiler.kernels.base import KernelSpec, Operand
-from edgeq.compiler.kernels.dense.conv import accumulator_bounds
 from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
 from edgeq.compiler.kernels.epilogue.scalar import RECORD_WORDS, pack_records
+from edgeq.compiler.kernels.windowed import accumulator_bounds
 
 if TYPE_CHECKING:
     from edgeq.compiler.kernels.shared import SharedSpec

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.dense.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.epilogue.epilogue import wrapped
 from edgeq.compiler.kernels.epilogue.scalar import pack_records
 from edgeq.compiler.kernels.micro.tiled_conv import SUMS, TiledConvSpec
+from edgeq.compiler.kernels.windowed import accumulator_bounds
 
 if TYPE_CHECKING:
     from edgeq.compiler.kernels.shared import SharedSpec

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from edgeq.compiler.kernels.base import Image, KernelSpec, Operand
-from edgeq.compiler.kernels.dense.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.dense.plan import pixel_run
 from edgeq.compiler.kernels.epilogue.scalar import RECORD_WORDS
+from edgeq.compiler.kernels.windowed import accumulator_bounds
 
 if TYPE_CHECKING:
     from edgeq.compiler.target import Target

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Image, KernelSpec, Operand
 from edgeq.compiler.kernels.nest import Nest, Split, image_strides
+from edgeq.compiler.kernels.nested import NestedSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
@@ -18,7 +19,7 @@ WALKS = Literal["rows", "zip", "unzip", "tiles", "elements"]
 
 
 @dataclass(frozen=True)
-class CopySpec(KernelSpec):
+class CopySpec(NestedSpec):
     """dst[i · dst_strides] = src[i · src_strides] for every index i of `shape`; operands `x` (input), `y` (output).
 
     Attributes:
@@ -114,17 +115,8 @@ class CopySpec(KernelSpec):
         """Bytes that one step along the cut dimension moves, roughly: other dimension's extent."""
         return nest.shape[-2] if walk == "unzip" else nest.shape[-1]
 
-    def operands(self) -> list[Operand]:
-        return [Operand("x", "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
-
     def describe(self, target: Target) -> str:
         return f"copy_{self.walk}_b{self.element_bytes}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.movement import copy_tir
@@ -195,9 +187,6 @@ class FillSpec(KernelSpec):
 
     def describe(self, target: Target) -> str:
         return f"fill_{self.dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.movement import copy_tir

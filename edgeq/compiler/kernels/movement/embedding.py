@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, KernelSpec, Operand
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Operand
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
@@ -16,7 +15,7 @@ INDEX_TYPES = ("s32", "s64")
 
 
 @dataclass(frozen=True)
-class EmbeddingSpec(KernelSpec):
+class EmbeddingSpec(NestedSpec):
     """`Embedding`; operands `table` (as the lowering stored it), `indices`, `y`.
 
     Attributes:
@@ -48,21 +47,15 @@ class EmbeddingSpec(KernelSpec):
         nest = Nest.of(self.shape, self.index_strides, self.y_strides)
         return Nest((*nest.shape, 1), tuple((*s, 0) for s in nest.strides))
 
-    def split(self) -> Split:
-        """How the work is cut into tasks: a row is never cut."""
-        return self.nest.split(DTYPE_BYTES[self.dtype])
+    @property
+    def element_work(self) -> int:
+        return DTYPE_BYTES[self.dtype]
 
     def operands(self) -> list[Operand]:
         return [Operand("table", "input"), Operand("indices", "input"), Operand("y", "output")]
 
-    def tasks(self) -> int:
-        return self.split().tasks
-
     def describe(self, target: Target) -> str:
         return f"embedding_{self.dtype}_{self.width}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.movement import embedding_tir

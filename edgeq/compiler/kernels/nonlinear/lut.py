@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Operand
 from edgeq.compiler.kernels.elementwise.binary import check_output
 from edgeq.compiler.kernels.epilogue.epilogue import NUMPY_DTYPE
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec, UnarySpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
 
 @dataclass(frozen=True)
-class LutSpec(KernelSpec):
+class LutSpec(NestedSpec):
     """`Lut`: y = table[row · 256 + (x − lowest of x's stored type)]; operands `x`, `table` (weight), `y`.
 
     Attributes:
@@ -66,15 +67,12 @@ class LutSpec(KernelSpec):
         table = tuple(256 * s for s in self.row_strides)
         return Nest.of(self.shape, self.x_strides, table, self.y_strides)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(DTYPE_BYTES[self.dtype])
+    @property
+    def element_work(self) -> int:
+        return DTYPE_BYTES[self.dtype]
 
     def operands(self) -> list[Operand]:
         return [Operand("x", "input"), Operand("table", "weight"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def describe(self, target: Target) -> str:
         return f"lut_{self.x_dtype}_{self.dtype}"
@@ -102,7 +100,7 @@ class LutSpec(KernelSpec):
 
 
 @dataclass(frozen=True)
-class LutInterpSpec(KernelSpec):
+class LutInterpSpec(UnarySpec):
     """`LutInterp`: s16 through 513 points, then rshift, zero point, clamp; operands `x`, `table` (weight), `y`.
 
     Attributes:
@@ -111,9 +109,6 @@ class LutInterpSpec(KernelSpec):
     """
 
     family: ClassVar[str] = "lut_interp"
-    shape: tuple[int, ...]
-    x_strides: tuple[int, ...]
-    y_strides: tuple[int, ...]
     dtype: DType
     shift: int
     zero_point: int
@@ -126,19 +121,11 @@ class LutInterpSpec(KernelSpec):
             raise CompileError("an interpolated table's shift is out of range", why=f"{self.shift}, allowed 0 … 30")
 
     @property
-    def nest(self) -> Nest:
-        """The canonical loop nest: x, y."""
-        return Nest.of(self.shape, self.x_strides, self.y_strides)
-
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(2)
+    def element_work(self) -> int:
+        return 2
 
     def operands(self) -> list[Operand]:
         return [Operand("x", "input"), Operand("table", "weight"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def describe(self, target: Target) -> str:
         return f"lut_interp_s16_{self.dtype}"

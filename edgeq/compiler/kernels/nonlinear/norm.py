@@ -13,20 +13,20 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, Operand
 from edgeq.compiler.kernels.elementwise.binary import check_output
 from edgeq.compiler.kernels.epilogue.epilogue import isa_of
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import ROWS, RowsSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer.normalization import FACTOR_MAX, MAX_EPSILON, MAX_LENGTH, factor_bound, row_bound
 
-ROWS = 8  # rows done together: their square roots share vectors, one row's scalar steps hide behind the next row's loop
 WORDS = 5  # s32 words a row keeps between the passes: S, W, c, root, unused
 
 
 @dataclass(frozen=True)
-class NormSpec(KernelSpec):
+class NormSpec(RowsSpec):
     """`LayerNorm` (kind layer) or `RmsNorm` (kind rms); operands `x`, `gamma` (, `beta`), `scratch`, `y`.
 
     Attributes:
@@ -134,21 +134,9 @@ class NormSpec(KernelSpec):
         """The canonical nest of the rows: x, y."""
         return Nest.of(self.kept, self.x_kept, self.y_kept)
 
-    @property
-    def blocks(self) -> Nest:
-        """Blocks of ROWS rows (and a last dimension of 1)."""
-        return self.nest.blocked(ROWS)
-
-    def split(self) -> Split:
-        """How the work is cut into tasks: a block is never cut."""
-        return self.blocks.split(1)
-
     def operands(self) -> list[Operand]:
         weights = [Operand("gamma", "weight"), *([Operand("beta", "weight")] if self.kind == "layer" else [])]
         return [Operand("x", "input"), *weights, Operand("scratch", "scratch"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def scratch_bytes(self, target: Target) -> int:
         """What the passes hand on: a few words for each row of a block."""

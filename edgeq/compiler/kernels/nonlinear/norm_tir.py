@@ -9,7 +9,8 @@ from tvm.tirx import op as _op
 from edgeq.compiler.isa.base import Isa
 from edgeq.compiler.kernels import loops, tir
 from edgeq.compiler.kernels.epilogue.epilogue import isa_of
-from edgeq.compiler.kernels.nonlinear.norm import ROWS, NormSpec
+from edgeq.compiler.kernels.nested import ROWS
+from edgeq.compiler.kernels.nonlinear.norm import NormSpec
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.kernels.vectors import finish, load32, store16
 from edgeq.compiler.target import Target

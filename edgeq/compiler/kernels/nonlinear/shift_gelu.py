@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_RANGE, DType, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DTYPE_RANGE, DType
 from edgeq.compiler.kernels.elementwise.binary import check_output
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec, UnarySpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer.shift_exp import OCTAVE_MAX, OCTAVE_MIN, ONE_BITS, ShiftGeluConstants
@@ -47,7 +48,7 @@ def reciprocal_steps(d: IntArray, octave: int) -> list[IntArray]:
 
 
 @dataclass(frozen=True)
-class ShiftGeluSpec(KernelSpec):
+class ShiftGeluSpec(UnarySpec):
     """`ShiftGelu` of s16 elements; operands `x`, `y`.
 
     Attributes:
@@ -56,9 +57,6 @@ class ShiftGeluSpec(KernelSpec):
     """
 
     family: ClassVar[str] = "shift_gelu"
-    shape: tuple[int, ...]
-    x_strides: tuple[int, ...]
-    y_strides: tuple[int, ...]
     dtype: DType
     constants: ShiftGeluConstants
     zero_point: int
@@ -76,25 +74,11 @@ class ShiftGeluSpec(KernelSpec):
             raise CompileError("a shift GELU could pass 32 bits", why=str(c))
 
     @property
-    def nest(self) -> Nest:
-        """The canonical loop nest: x, y."""
-        return Nest.of(self.shape, self.x_strides, self.y_strides)
-
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(2)
-
-    def operands(self) -> list[Operand]:
-        return [Operand("x", "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
+    def element_work(self) -> int:
+        return 2
 
     def describe(self, target: Target) -> str:
         return f"shift_gelu_s16_{self.dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.nonlinear import shift_gelu_tir
@@ -103,7 +87,7 @@ class ShiftGeluSpec(KernelSpec):
 
 
 @dataclass(frozen=True)
-class ShiftGeluPaperSpec(KernelSpec):
+class ShiftGeluPaperSpec(NestedSpec):
     """`ShiftGeluPaper` over the last axis; operands `x`, `y`. Element by element: it is there for comparison only.
 
     Attributes:
@@ -172,21 +156,12 @@ class ShiftGeluPaperSpec(KernelSpec):
         """Rows: x, y, with a last dimension of 1."""
         return Nest((*self.kept, 1), ((*self.x_kept, 0), (*self.y_kept, 0)))
 
-    def split(self) -> Split:
-        """How the work is cut into tasks: a row is never cut."""
-        return self.nest.split(1)
-
-    def operands(self) -> list[Operand]:
-        return [Operand("x", "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
+    @property
+    def element_work(self) -> int:
+        return 1  # a row is never cut
 
     def describe(self, target: Target) -> str:
         return f"shift_gelu_paper_{self.x_dtype}_{self.dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.nonlinear import shift_gelu_tir

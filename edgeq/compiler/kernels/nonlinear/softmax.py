@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from edgeq.compiler.kernels.base import DType, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DType, Operand
 from edgeq.compiler.kernels.elementwise.binary import check_output
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import ROWS, RowsSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer import exp2, shift_exp
 from edgeq.integer.exp2 import SoftmaxConstants
 from edgeq.integer.shift_exp import ShiftmaxConstants
-
-ROWS = 8  # rows done together, pass by pass, so that one row's reductions and division hide behind the next row's
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class SoftmaxSpec(KernelSpec):
+class SoftmaxSpec(RowsSpec):
     """`Softmax`, `Shiftmax` and their masked forms; operands `x` (, `mask`), `scratch`, `y`.
 
     Attributes:
@@ -133,21 +130,9 @@ class SoftmaxSpec(KernelSpec):
         steps = self.mask is None or self.mask.step in (0, 1)
         return (self.x_step, self.y_step) == (1, 1) and self.length > 1 and steps
 
-    @property
-    def blocks(self) -> Nest:
-        """Blocks of ROWS rows (and a last dimension of 1)."""
-        return self.nest.blocked(ROWS)
-
-    def split(self) -> Split:
-        """How the work is cut into tasks: a block is never cut."""
-        return self.blocks.split(1)
-
     def operands(self) -> list[Operand]:
         inputs = [Operand("x", "input"), *([Operand("mask", "input")] if self.mask else [])]
         return [*inputs, Operand("scratch", "scratch"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def scratch_bytes(self, target: Target) -> int:
         """v of a block's rows, u16, the rows' sums, and a row of the mask as words."""
@@ -162,9 +147,6 @@ class SoftmaxSpec(KernelSpec):
     def describe(self, target: Target) -> str:
         form = "softmax" if isinstance(self.constants, SoftmaxConstants) else "shiftmax"
         return f"{'masked_' if self.mask else ''}{form}_{self.x_dtype}_{self.dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.nonlinear import softmax_tir

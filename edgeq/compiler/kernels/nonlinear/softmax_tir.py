@@ -18,7 +18,8 @@ from edgeq.compiler.kernels import loops, tir
 from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE
 from edgeq.compiler.kernels.epilogue.emit import store_lanes
 from edgeq.compiler.kernels.epilogue.epilogue import isa_of
-from edgeq.compiler.kernels.nonlinear.softmax import ROWS, Mask, SoftmaxSpec
+from edgeq.compiler.kernels.nested import ROWS
+from edgeq.compiler.kernels.nonlinear.softmax import Mask, SoftmaxSpec
 from edgeq.compiler.kernels.nonlinear.softmax_power import power, reach, rounded, rounding, u32
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target

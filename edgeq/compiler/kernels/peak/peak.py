@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from edgeq.compiler.kernels.base import DType, KernelSpec, Operand
 
 if TYPE_CHECKING:
@@ -101,9 +99,6 @@ class PeakSpec(KernelSpec):
         rows, vectors = self.tile(target)
         mix, columns = self.product_mix, vectors * self.product_mix.product(target).lanes
         return f"peak_{mix.x_dtype}_{mix.number}_{rows}x{columns}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def parameters(self, target: Target) -> list[tuple[str, str, int]]:
         product, (rows, vectors) = self.product_mix.product(target), self.tile(target)

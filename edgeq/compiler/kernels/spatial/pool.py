@@ -93,9 +93,6 @@ class MaxPoolSpec(KernelSpec):
     def describe(self, target: Target) -> str:
         return f"max_pool_{self.dtype}_{self.window.kh}x{self.window.kw}"
 
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
-
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.spatial import pool_tir
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, DType, Epilogue, KernelSpec, Operand
+from edgeq.compiler.kernels.base import DTYPE_BYTES, DTYPE_RANGE, DType, Epilogue, Operand
 from edgeq.compiler.kernels.epilogue.requantize import IntArray, Scales
-from edgeq.compiler.kernels.nest import Nest, Split
+from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.nested import NestedSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 
@@ -32,7 +33,7 @@ def _axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[list[int], list[in
 
 
 @dataclass(frozen=True)
-class ReduceSpec(KernelSpec):
+class ReduceSpec(NestedSpec):
     """`ReduceSum` with its Requantize (or s32 out), or `ReduceMax`.
 
     Operands: `x`, for a sum `params` (, `classes`) (, `table`), `y`.
@@ -128,17 +129,14 @@ class ReduceSpec(KernelSpec):
         """Elements of x from the first to the last one read."""
         return self.nest.extent(0) + self.inner.extent(0) - 1
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(prod(self.reduced))
+    @property
+    def element_work(self) -> int:
+        return prod(self.reduced)
 
     def operands(self) -> list[Operand]:
         extra = self.scales.operands() if self.epilogue else []
         table = [Operand("table", "weight")] if self.epilogue and self.epilogue.lut else []
         return [Operand("x", "input"), *extra, *table, Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
 
     def describe(self, target: Target) -> str:
         return f"reduce_{self.op}_{self.x_dtype}"
@@ -161,7 +159,7 @@ class ReduceSpec(KernelSpec):
 
 
 @dataclass(frozen=True)
-class ArgMaxSpec(KernelSpec):
+class ArgMaxSpec(NestedSpec):
     """`ArgMax`: index of the largest element along one axis, as s64; operands `x`, `y`.
 
     Attributes:
@@ -195,21 +193,12 @@ class ArgMaxSpec(KernelSpec):
         """The canonical nest of the kept dimensions: x, y."""
         return Nest.of(self.kept, self.x_kept, self.y_strides)
 
-    def split(self) -> Split:
-        """How the work is cut into tasks."""
-        return self.nest.split(self.length * DTYPE_BYTES[self.x_dtype])
-
-    def operands(self) -> list[Operand]:
-        return [Operand("x", "input"), Operand("y", "output")]
-
-    def tasks(self) -> int:
-        return self.split().tasks
+    @property
+    def element_work(self) -> int:
+        return self.length * DTYPE_BYTES[self.x_dtype]
 
     def describe(self, target: Target) -> str:
         return f"argmax_{self.x_dtype}"
-
-    def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {}
 
     def build(self, target: Target) -> Any:
         from edgeq.compiler.kernels.spatial import reduce_tir

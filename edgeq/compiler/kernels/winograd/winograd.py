@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from edgeq.compiler.kernels.base import DType, Epilogue, Image, KernelSpec, Operand
-from edgeq.compiler.kernels.dense.conv import accumulator_bounds
 from edgeq.compiler.kernels.dense.plan import Window, count_tasks
 from edgeq.compiler.kernels.epilogue.epilogue import (
     ChannelLayout,
@@ -24,6 +23,7 @@ from edgeq.compiler.kernels.epilogue.epilogue import (
     parameter_words,
 )
 from edgeq.compiler.kernels.peak.peak import mix_entry
+from edgeq.compiler.kernels.windowed import accumulator_bounds
 from edgeq.compiler.kernels.winograd.plan import WinogradPlan, make_plan
 from edgeq.compiler.kernels.winograd.transforms import TRANSFORMS
 from edgeq.errors import CompileError

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeq.compiler.kernels.dense.conv import ConvSpec, accumulator_bounds
+from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.dense.weights import Storage
+from edgeq.compiler.kernels.windowed import accumulator_bounds
 from edgeq.compiler.kernels.winograd.winograd import MIN_CHANNELS, WinogradSpec, is_exact, word_product
 from edgeq.compiler.target import Target
 

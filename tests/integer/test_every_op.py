@@ -1,4 +1,4 @@
-"""Every data movement op on random shapes and extreme values: reference = ONNX Runtime = ReferenceEvaluator."""
+"""Every op, arithmetic and data movement, on random shapes and extreme values: reference = ONNX Runtime = ReferenceEvaluator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeq.integer.registry import all_ops
 from tests.integer.cases import CASES, HypothesisChoice
 from tests.integer.conformance import FULL, QUICK, check
 
-OPS = sorted(op.name for op in all_ops() if op.domain == "")
+OPS = sorted(op.name for op in all_ops())
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
