@@ -1,4 +1,4 @@
-"""Every op, arithmetic and data movement, on random shapes and extreme values: reference = ONNX Runtime = ReferenceEvaluator."""
+"""Every op on random shapes and extreme values: reference = ONNX Runtime = ReferenceEvaluator."""
 
 from __future__ import annotations
 
