@@ -25,26 +25,34 @@ def _narrowed(value: Expr, lanes: int) -> Expr:
 
 
 def by_shuffles(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:
-    """AVX2: a shuffle for each of 16 rows of the table, and a tree of blends by the upper four bits."""
-    wanted = lanes_of(index)
+    """SSSE3, AVX2: a shuffle for each of 16 rows of the table.
+
+    pshufb gives 0 where bit 7 of its index is set. Each row is kept as its difference (xor) to the one in front of it,
+    so that the shuffles of all rows up to the one wanted add up to it; going on by a row takes 16 off the index, which
+    has bit 7 from then on where that row isn't reached (saturated: it keeps it). Rows 8 to 15 do the same with bit 7
+    turned over.
+    """
+    op, wanted = tir.tirx.op, lanes_of(index)
     lanes = 16 if wanted <= 16 else 32
-    index = tir.reinterpret(f"int8x{lanes}", _widened(index, lanes))
     vector, name = f"int8x{lanes}", ("llvm.x86.ssse3.pshuf.b.128" if lanes == 16 else "llvm.x86.avx2.pshuf.b")
-    blend = "llvm.x86.sse41.pblendvb" if lanes == 16 else "llvm.x86.avx2.pblendvb"
-    masks = [tir.hold(index)]  # a blend looks at bit 7: bits 7, 6, 5, 4 of the index, moved there
-    for _ in range(3):
-        masks.append(tir.hold(masks[-1] + masks[-1]))
-    low = tir.hold(masks[0] & _splat(15, "int8", lanes))
+    lower = tir.hold(tir.reinterpret(vector, _widened(index, lanes)))
+    upper = tir.hold(op.bitwise_xor(lower, _splat(-128, "int8", lanes)))
 
-    def select(row: int, level: int) -> Expr:
-        if level == 4:
-            part = tir.bind(tir.reinterpret("int8x16", tir.vload(table, tir.i32(start) + 16 * row, 16)))
-            both = part if lanes == 16 else tir.shuffle([part, part], range(32))
-            return tir.intrin(vector, name, both, low)
-        step = 8 >> level
-        return tir.bind(tir.intrin(vector, blend, select(row, level + 1), select(row + step, level + 1), masks[level]))
+    def row(number: int) -> Expr:
+        part = tir.bind(tir.reinterpret("int8x16", tir.vload(table, tir.i32(start) + 16 * number, 16)))
+        return part if lanes == 16 else tir.bind(tir.shuffle([part, part], range(32)))
 
-    return _narrowed(tir.reinterpret(f"uint8x{lanes}", select(0, 0)), wanted)
+    found = None
+    for half, first in ((lower, 0), (upper, 8)):
+        before = None
+        for number in range(8):
+            own = row(first + number)
+            step = own if before is None else tir.bind(op.bitwise_xor(own, before))
+            moved = tir.intrin(vector, "llvm.ssub.sat", half, _splat(16 * number, "int8", lanes)) if number else half
+            part = tir.intrin(vector, name, step, moved)
+            found = part if found is None else op.bitwise_xor(found, part)
+            found, before = tir.bind(found), own
+    return _narrowed(tir.reinterpret(f"uint8x{lanes}", found), wanted)
 
 
 def by_word_permutes(index: Expr, table: Expr, start: Expr | int = 0) -> Expr:

@@ -128,11 +128,16 @@ class ConvSpec(WindowedSpec):
 
     def table_words(self, target: Target) -> int:
         """s16 words of scratch, behind those, for a tile's bytes on their way through the table."""
-        if not self.epilogue.lut:
+        if not self.epilogue.lut or self.maps_blocks(target):
             return 0
         tiling = self.plan(target).tiling
         tile_bytes = tiling.tile_h * tiling.tile_w * tiling.vectors * isa_of(target).lanes
         return -(-tile_bytes // target.vector_bytes) * target.vector_bytes // 2
+
+    def maps_blocks(self, target: Target) -> bool:
+        """Whether the table is applied to stored blocks of channels, not to a tile's bytes on their way."""
+        plan = self.plan(target)
+        return self.epilogue.lut and self.epilogue.residual is None and plan.groups == plan.tiling.column_splits == 1
 
     def stored_bits(self, target: Target) -> int:
         return self.bits

@@ -5,9 +5,10 @@ Imports tvm. What is cut how stands in plan.py; how a step multiplies in isa/pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tvm.tirx import op as _op
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from edgeq.compiler.kernels.dense.conv import ConvSpec
 
 _STAGE_LANES = 32
+_MAPPED = 128  # channels that go through a table together: enough for the table's rows to be loaded once for many
 
 
 def emit_conv(spec: ConvSpec, target: Target) -> Any:
@@ -151,37 +153,71 @@ class _ConvEmitter:
         step = vectors * self.isa.lanes
         full, rest = divmod(plan.out_channels, step)
         words = parameter_words(self.spec.epilogue, self.target, self.layout)
-        emitter = EpilogueEmitter(
-            self.spec.epilogue,
-            self.target,
-            self.layout,
-            self.buffers["params"],
-            table=self.buffers.get("table"),
-            residual=self.buffers.get("residual"),
-            base=group * words if plan.groups > 1 else 0,
-        )
+        emitter = self._epilogue(group * words if plan.groups > 1 else 0)
         group_bytes = self.spec.weight_bytes(self.target) // plan.groups
         block_bytes = plan.block_bytes(vectors)
         splits = plan.tiling.column_splits
         share = -(-(full + (rest > 0)) // splits)
         first = split * share if splits > 1 else tir.const(0)
 
+        def one(block: Expr, registers: int, count: int) -> None:
+            position = tir.bind(block * step)
+            own = _Place(
+                place.x, place.y + position, None if place.residual is None else place.residual + position
+            ).bind()
+            weights = tir.bind(group * group_bytes + block * block_bytes)
+            self._pixels(own, _Tile(emitter, position, registers, count, weights), height, width)
+
         def kind(begin: int, end: int, registers: int, count: int) -> None:
             low = tir.tirx.Max(first, tir.const(begin)) if splits > 1 else tir.const(begin)
             high = tir.tirx.Min(first + share, tir.const(end)) if splits > 1 else tir.const(end)
             with span(low, high) as block:
-                position = tir.bind(block * step)
-                own = _Place(
-                    place.x, place.y + position, None if place.residual is None else place.residual + position
-                ).bind()
-                weights = tir.bind(group * group_bytes + block * block_bytes)
-                tile = _Tile(emitter, position, registers, count, weights)
-                self._pixels(own, tile, height, width)
+                one(block, registers, count)
 
-        if full:
-            kind(0, full, vectors, step)
+        mapped = 0
+        if self.spec.maps_blocks(self.target):
+            # As many blocks at a time as fill whole registers of bytes: what was just stored goes through the table.
+            many = math.lcm(step, self.target.vector_bytes) // step
+            many *= max(1, min(_MAPPED // (many * step), full // many))
+            mapped = full // many * many
+            if mapped:
+                with _loop(full // many) as chunk:
+                    begin = tir.bind(chunk * many)
+                    with _loop(many) as block:
+                        one(begin + block, vectors, step)
+                    self._map(tir.bind(place.y + begin * step), many * step, height, width)
+        if full > mapped:
+            kind(mapped, full, vectors, step)
         if rest:
             kind(full, full + 1, -(-rest // self.isa.lanes), rest)
+        if self.spec.maps_blocks(self.target) and mapped * step < plan.out_channels:
+            self._map(tir.bind(place.y + mapped * step), plan.out_channels - mapped * step, height, width)
+
+    def _map(self, y: Expr, channels: int, height: Expr | int, width: Expr | int) -> None:
+        """Sends stored channels of a block's pixels through the table, in place."""
+        image, vector, emitter = self.plan.y, self.target.vector_bytes, self._epilogue(0)
+        with _loop(height) as row, _loop(width) as column:
+            pixel = y + row * image.row_stride + column * image.pixel_stride
+            full, rest = divmod(channels, vector)
+            if full:
+                with _loop(full) as at:
+                    emitter.map_stored(self.buffers["y"], tir.bind(pixel + at * vector), vector, vector)
+            if rest:
+                emitter.map_stored(self.buffers["y"], tir.bind(pixel + full * vector), rest, vector)
+
+    def _epilogue(self, base: Expr | int) -> EpilogueEmitter:
+        """The epilogue of the group whose parameters start at `base`; without the table where that is applied later."""
+        later = self.spec.maps_blocks(self.target)
+        epilogue = replace(self.spec.epilogue, lut=False) if later else self.spec.epilogue
+        return EpilogueEmitter(
+            epilogue,
+            self.target,
+            self.layout,
+            self.buffers["params"],
+            table=self.buffers.get("table"),
+            residual=self.buffers.get("residual"),
+            base=base,
+        )
 
     def _pixels(self, place: _Place, tile: _Tile, height: Expr | int, width: Expr | int) -> None:
         """All tiles of a block: whole ones, then the smaller ones at the edge."""
@@ -229,7 +265,7 @@ class _ConvEmitter:
                 )
             )
         results = product.results([tir.load(acc, number) for number in range(len(initial))], starts)
-        if self.spec.epilogue.lut:
+        if tile.emitter.epilogue.lut:
             self._write_mapped(results, place, tile, tile_h, tile_w)
             return
         for row, registers in enumerate(results):

@@ -128,6 +128,14 @@ class EpilogueEmitter:
             assert mapped is not None
             tir.vstore(scratch, place, tir.reinterpret(f"int16x{vector_bytes // 2}", mapped), vector_bytes // 2)
 
+    def map_stored(self, out: Expr, index: Expr | int, count: int, vector_bytes: int) -> None:
+        """Sends `count` stored elements, a register or less, through the table, in place."""
+        dtype = TVM_DTYPE[self.epilogue.dtype]
+        value = tir.bind(self._table_index(tir.vload(out, index, vector_bytes)))
+        mapped = self.isa.lookup(value, self.table)
+        assert mapped is not None
+        store_lanes(out, index, tir.reinterpret(f"{dtype}x{vector_bytes}", mapped), count)
+
     def finish_bytes(
         self,
         scratch: Expr,
