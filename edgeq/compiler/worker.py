@@ -106,8 +106,8 @@ def _import_generators() -> None:
     from edgeq.compiler import kernels
 
     importlib.import_module("edgeq.compiler.codegen")
-    for module in pkgutil.iter_modules(kernels.__path__):
-        importlib.import_module(f"{kernels.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(kernels.__path__, f"{kernels.__name__}."):
+        importlib.import_module(module.name)
     gc.freeze()  # what was imported stays: servers needn't look through it again and again
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeq.artifact.kind import is_module
 from edgeq.errors import ModelError
 from edgeq.evaluate.models import VERSION_KEY, first_line, kind_of
-from edgeq.runtime.webassembly import is_module
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -159,8 +159,8 @@ def verify(
     Raises:
         ArtifactError: damaged, or of another ABI. RunError: an output value differs. ToolError: no emulator.
     """
+    from edgeq.artifact.kind import is_module
     from edgeq.artifact.read import read
-    from edgeq.runtime.webassembly import is_module
 
     if is_module(Path(artifact)):
         return _verify_module(Path(artifact), hash_only, threads, board)

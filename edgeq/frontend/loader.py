@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgeq.frontend.cache import cached
 from edgeq.frontend.graph import FloatGraph
-from edgeq.frontend.pipeline import simplify
 from edgeq.frontend.quiet import quiet_libraries
-from edgeq.frontend.reader import read
 
 
 def load(
@@ -31,7 +30,14 @@ def load(
         UnsupportedOpError: it holds an op that has no place in a float graph.
     """
     source = Path(path)
-    notes: list[str] = []
-    with quiet_libraries():
+
+    def make() -> tuple[FloatGraph, bool]:
+        from edgeq.frontend.pipeline import simplify
+        from edgeq.frontend.reader import read, self_contained
+
+        notes: list[str] = []
         model = simplify(read(source), batch=batch, shapes=shapes, notes=notes, source=str(source))
-    return FloatGraph(model, str(source), notes)
+        return FloatGraph(model, str(source), notes), self_contained(source)
+
+    with quiet_libraries():
+        return cached(source, batch, shapes, make)

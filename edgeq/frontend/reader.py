@@ -50,6 +50,11 @@ def read(path: Path) -> ir.Model:
         ) from error
 
 
+def self_contained(path: Path) -> bool:
+    """Whether a file that `read` accepts refers to no other file."""
+    return all(tensor.data_location != onnx.TensorProto.EXTERNAL for tensor in _tensors(_parse(path)))
+
+
 def _parse(path: Path) -> onnx.ModelProto:
     where = str(path)
     if not path.exists():

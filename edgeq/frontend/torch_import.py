@@ -11,7 +11,6 @@ import onnx_ir as ir
 
 from edgeq.errors import ModelError, ToolError, UsageError
 from edgeq.frontend.graph import FloatGraph
-from edgeq.frontend.pipeline import simplify
 from edgeq.frontend.quiet import quiet_libraries
 
 _MODULE, _PROGRAM = ("torch.nn.modules.module", "Module"), ("torch.export.exported_program", "ExportedProgram")
@@ -43,6 +42,8 @@ def load_module(module: Any, example_inputs: Any = None) -> FloatGraph:
         UnsupportedOpError: as `load`.
     """
     name = type(module).__name__
+    from edgeq.frontend.pipeline import simplify
+
     if example_inputs is None and not _is_a(module, _PROGRAM):
         raise UsageError(
             "a torch module needs example inputs",

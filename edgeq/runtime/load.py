@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.artifact.format import ARCHES
+from edgeq.artifact.kind import is_module
 from edgeq.artifact.read import read
 from edgeq.errors import ArtifactError
 from edgeq.runtime import native
 from edgeq.runtime.model import Model, NativeModel
-from edgeq.runtime.webassembly import WasmModel, is_module
 
 
 def host_arch() -> str | None:
@@ -31,6 +31,8 @@ def load(path: str | Path, *, emulate: bool | None = None) -> Model:
     """
     path = Path(path)
     if is_module(path):
+        from edgeq.runtime.webassembly import WasmModel
+
         return WasmModel(path)
     if emulate is False:
         return NativeModel(path)

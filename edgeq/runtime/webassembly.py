@@ -15,17 +15,6 @@ from edgeq.runtime import node
 from edgeq.runtime.arrays import Array, Inputs
 from edgeq.runtime.model import Model, Profile
 
-_MAGIC = b"\0asm"
-
-
-def is_module(path: Path) -> bool:
-    """Whether the file begins like a WebAssembly module."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == _MAGIC
-    except OSError:
-        return False  # whoever reads it next says what is wrong with it
-
 
 class WasmModel(Model):
     """A module of one program and one thread. Times are those of this machine's Node.js."""

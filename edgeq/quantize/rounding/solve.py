@@ -88,4 +88,7 @@ def solve_all(
 
     # Layers run side by side; a library's own threads inside them would only wait for one another.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads or default_threads()) as pool:
-        return {p.layer.name: weights for p, weights in zip(layers, pool.map(one, layers), strict=True)}
+        # The longest first, so that none is left over when all others are done: each takes about rows · K².
+        first = sorted(layers, key=lambda p: -p.rows.size * p.rows.shape[1])
+        done = {p.layer.name: weights for p, weights in zip(first, pool.map(one, first), strict=True)}
+    return {p.layer.name: done[p.layer.name] for p in layers}
