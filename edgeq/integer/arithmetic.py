@@ -18,9 +18,10 @@ IntArray = NDArray[Any]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 SINGLE_SHIFT_MIN, SINGLE_SHIFT_MAX = 2, 62
-NARROW_SHIFT_MAX, NARROW_POST_MAX = 30, 6
+# Shifts of `narrow`, and how far apart the least negative and the largest may be.
+NARROW_SHIFT_MIN, NARROW_SHIFT_MAX, NARROW_SHIFT_SPAN, NARROW_POST_MAX = -6, 30, 30, 6
 # From here on a post shift of the largest scale would leave less than four fraction bits; below, multipliers fit.
-NARROW_COARSE, NARROW_LIMIT = 2.0**-4, 1 - 2.0**-15
+NARROW_COARSE, NARROW_LIMIT = 2.0**-4, (1 - 2.0**-15) * 2.0**-NARROW_SHIFT_MIN
 
 
 def dtype_range(dtype: np.dtype[Any] | type[Any] | str) -> tuple[int, int]:
@@ -87,12 +88,25 @@ def requantize_narrow(
     Args:
         acc: int32; acc + 2^(shift−1) must fit int32 (the op's interval proof sees to it).
         multiplier: in [1, 2^15), broadcastable to acc.
-        shift: in [0, 30], broadcastable to acc.
+        shift: in [-6, 30], broadcastable to acc; negative: acc · 2^−shift, which must fit int32 too.
         post_shift: in [0, 6], one for the whole tensor.
     """
-    a = np.clip(round_shift(acc, shift), -32768, 32767)
+    right = np.maximum(np.asarray(shift, dtype=np.int64), 0)
+    left = right - np.asarray(shift, dtype=np.int64)
+    a = np.clip(round_shift(np.left_shift(acc.astype(np.int64), left), right), -32768, 32767)
     t = round_shift(a * np.asarray(multiplier, dtype=np.int64), 15)
     return clamp(round_shift(t, post_shift) + zero_point, low, high, dtype)
+
+
+def narrow_rounding(shift: IntArray | int) -> IntArray:
+    """What `narrow` adds in front of its first shift: 2^(shift − 1), 0 where nothing is shifted out."""
+    half: IntArray = np.left_shift(np.int64(1), np.maximum(np.asarray(shift, np.int64), 0)) >> 1
+    return half
+
+
+def narrow_left(shift: IntArray | int) -> int:
+    """By how much `narrow` moves the accumulators of these shifts to the left at most."""
+    return max(0, -int(np.min(np.asarray(shift))))
 
 
 def _positive(scale: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -141,13 +155,14 @@ def narrow_constants(scale: NDArray[np.float64] | float) -> tuple[IntArray, IntA
 
     Up to six fraction bits are kept behind the first shift. Where the largest scale is 2^−4 or more they would be too
     few with a post shift that all share: then there is none, small scales are shifted until they are 2^−6, and the
-    multiplier (2^9 and more) rounds to the output itself.
+    multiplier (2^9 and more) rounds to the output itself. Scales of 1 and more, which few-bit weights bring, shift the
+    accumulator to the left.
 
     Args:
-        scale: real factor(s) from accumulator steps to output steps, at most 1 − 2^−15.
+        scale: real factor(s) from accumulator steps to output steps, at most 2^6 · (1 − 2^−15).
 
     Returns:
-        (multiplier int32 in [1, 2^15), shift int32 in [0, 30], post_shift in [0, 6]), the arrays shaped like scale.
+        (multiplier int32 in [1, 2^15), shift int32 in [-6, 30], post_shift in [0, 6]), the arrays shaped like scale.
 
     Raises:
         CompileError: a scale is not finite, not positive, or too large (use the `single` form there).
@@ -156,12 +171,15 @@ def narrow_constants(scale: NDArray[np.float64] | float) -> tuple[IntArray, IntA
     if ratio.max() > NARROW_LIMIT:
         raise CompileError(
             "a requantize scale is too large for the narrow form",
-            why=f"{ratio.max()} is not below 1",
+            why=f"{ratio.max()} is not below 2^{-NARROW_SHIFT_MIN}",
             hint="use the single form for this layer",
         )
     fraction, exponent = np.frexp(ratio)
     if ratio.max() >= NARROW_COARSE:
-        shift = np.clip(-NARROW_POST_MAX + 1 - exponent.astype(np.int64), 0, NARROW_SHIFT_MAX)
+        part, power = np.frexp(ratio / (1 - 2.0**-15))  # up to 2^power · (1 − 2^−15) the multiplier is below 2^15
+        left = np.maximum(power - (part == 0.5), 0).astype(np.int64)
+        most = NARROW_SHIFT_SPAN - int(left.max())
+        shift = np.clip(-NARROW_POST_MAX + 1 - exponent.astype(np.int64), 0, most) - left
         multiplier = np.maximum(np.rint(ratio * 2.0 ** (15 + shift)), 1).astype(np.int64)
         return multiplier.astype(np.int32), shift.astype(np.int32), 0
     multiplier = np.rint(fraction * 2.0**15).astype(np.int64)

@@ -64,7 +64,8 @@ def _requantize(node: Node) -> Tensor:
 
 
 def _requantize_narrow(node: Node) -> Tensor:
-    a = round_shift(node.x, node.tensor(2)).clamp(-32768, 32767)
+    right = node.tensor(2).clamp(min=0)
+    a = round_shift(node.x << (right - node.tensor(2)), right).clamp(-32768, 32767)
     t = round_shift(a * node.tensor(1), 15)
     return finish(round_shift(t, int(node.attrs["post_shift"])), node.attrs)
 

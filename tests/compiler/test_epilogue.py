@@ -24,7 +24,7 @@ from tests.support.kernel_runner import run_kernel
 
 NATIVE = ["x86-avx2", "x86-vnni"]
 EMULATED = ["arm-neon", "arm-dotprod"]
-BOUND = 2**31 - 2**29 - 1  # narrow adds up to 2^29
+BOUND = 2**31 - 2**29 - 1  # narrow adds up to 2^29, less where all are shifted to the left
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FinishSpec(KernelSpec):
 
     def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         c = constants
-        bound = {"acc_low": -BOUND, "acc_high": BOUND}
+        bound = {"acc_low": -(BOUND >> self.epilogue.left), "acc_high": BOUND >> self.epilogue.left}
         params = pack_parameters(
             self.epilogue, target, self.layout, c["bias"], c.get("multiplier"), c.get("shift"), **bound
         )
@@ -84,17 +84,20 @@ class FinishSpec(KernelSpec):
         return out[0]
 
 
-def _accumulators(rng: np.random.Generator, pixels: int, channels: int, bias: np.ndarray) -> np.ndarray:
+def _accumulators(rng: np.random.Generator, pixels: int, channels: int, bias: np.ndarray, bound: int) -> np.ndarray:
     scale = 2.0 ** rng.uniform(2, 31, (pixels, channels))
-    acc = np.clip(rng.standard_normal((pixels, channels)) * scale, -BOUND, BOUND).astype(np.int64)
-    acc[0], acc[1], acc[2] = -BOUND, BOUND, 0
+    acc = np.clip(rng.standard_normal((pixels, channels)) * scale, -bound, bound).astype(np.int64)
+    acc[0], acc[1], acc[2] = -bound, bound, 0
     return acc - bias  # the bias comes back in the kernel
 
 
 def _constants(rng: np.random.Generator, e: Epilogue, channels: int) -> dict[str, np.ndarray]:
     constants = {"bias": rng.integers(-(2**30), 2**30, channels)}
     if e.form == "narrow":
-        constants |= {"multiplier": rng.integers(1, 2**15, channels), "shift": rng.integers(0, 31, channels)}
+        constants |= {
+            "multiplier": rng.integers(1, 2**15, channels),
+            "shift": rng.integers(-e.left, 31 - e.left, channels),
+        }
     elif e.form == "single":
         constants |= {"multiplier": rng.integers(2**30, 2**31, channels), "shift": rng.integers(2, 63, channels)}
     if e.lut:
@@ -109,7 +112,7 @@ def check(e: Epilogue, name: str, channels: int, vectors: int, natural: bool, se
     image = Image.dense(1, 1, pixels, channels + gap)
     e = replace(e, residual=replace(e.residual, image=image)) if e.residual else e
     constants = _constants(rng, e, channels)
-    acc = _accumulators(rng, pixels, channels, constants["bias"])
+    acc = _accumulators(rng, pixels, channels, constants["bias"], BOUND >> e.left)
     finished = acc + constants["bias"]
     dtype = NUMPY_DTYPE[e.dtype] if e.form != "none" else np.int32
     operands: dict[str, np.ndarray] = {
@@ -142,6 +145,8 @@ CASES = {
     "narrow-u8": NARROW_U8,
     "narrow-s8": NARROW_S8,
     "narrow-no-post-shift": Epilogue("narrow", "u8", 0, 0, 255, post_shift=0),
+    "narrow-left-u8": Epilogue("narrow", "u8", 7, 3, 255, left=6),
+    "narrow-left-s8": replace(NARROW_S8, post_shift=0, left=3),
     "single-u8": SINGLE_U8,
     "single-s8": Epilogue("single", "s8", 5, -128, 127),
     "single-s16": SINGLE_S16,
@@ -173,7 +178,7 @@ def test_natural_order(case: str, target: str) -> None:
 
 
 @pytest.mark.emulated
-@pytest.mark.parametrize("case", ["none", "narrow-s8", "single-s16", "table-and-residual-s8"])
+@pytest.mark.parametrize("case", ["none", "narrow-s8", "narrow-left-s8", "single-s16", "table-and-residual-s8"])
 def test_arm(case: str) -> None:
     check(CASES[case], "arm-neon", channels=29, vectors=4, natural=False)
 
@@ -231,11 +236,14 @@ def _pack(e: Epilogue, m: int = 2**14, s: int = 8, low: int = -100, high: int = 
         ({"high": 2**31 - 2, "s": 8}, "its interval is -100 … 2147483774"),  # narrow's rounding term counts
         ({"m": 2**15}, r"outside the narrow form\n  where: conv7\n  why: multipliers 32768"),
         ({"s": 31}, r"shifts 31 … 31 \(allowed 0 … 30\)"),
+        ({"s": -1}, r"shifts -1 … -1 \(allowed 0 … 30\)"),
+        ({"s": 25, "left": 6}, r"shifts 25 … 25 \(allowed -6 … 24\)"),
+        ({"s": 1, "left": 6, "high": 2**25}, "its interval is -6400 … 2147483712"),  # all move to the left
     ],
 )
 def test_constants_are_checked(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(CompileError, match=message):
-        _pack(NARROW_U8, **arguments)
+        _pack(replace(NARROW_U8, left=arguments.pop("left", 0)), **arguments)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +253,7 @@ def test_constants_are_checked(arguments: dict[str, int], message: str) -> None:
         replace(NARROW_U8, low=9, high=3),
         replace(NARROW_U8, zero_point=-1),
         replace(NARROW_U8, post_shift=7),
+        replace(NARROW_U8, left=7),
         replace(NARROW_U8, dtype="s16"),
         replace(SINGLE_S16, lut=True),
     ],

@@ -25,11 +25,14 @@ def epilogues(draw: st.DrawFn) -> dict[str, object]:
     """Epilogue, data types and the surroundings of a layer."""
     form = draw(st.sampled_from(["narrow", "narrow", "single", "none"]))
     wide = form == "single" and draw(st.booleans())
+    x_dtype = draw(st.sampled_from(["s8", "s8", "s8", "s16"]))
     return {
-        "x_dtype": draw(st.sampled_from(["s8", "s8", "s8", "s16"])),
+        "x_dtype": x_dtype,
         "form": form,
         "dtype": "s16" if wide else "s8",
         "post_shift": draw(st.integers(0, 6)),
+        "left": draw(st.sampled_from([0, 0, 0, 1, 6])) if x_dtype == "s8" else 0,
+        "bits": draw(st.sampled_from([8, 8, 4])),
         "relu": draw(st.booleans()),
         "lut": form != "none" and not wide and draw(st.integers(0, 3)) == 0,
         "residual": form != "none" and draw(st.integers(0, 2)) == 0,

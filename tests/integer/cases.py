@@ -127,9 +127,11 @@ def requantize(m: Maker) -> Case:
 def requantize_narrow(m: Maker) -> Case:
     shape = [m.number(1, 5) for _ in range(4)]
     multiplier = m.array(S32, _per_channel(m, shape), 1, 2**15 - 1)
-    shift = m.array(S32, _per_channel(m, shape), 0, 30)
-    # A product of two s16: |acc| <= 2^30, so that the rounding added to it is proven to fit.
-    x = m.emit("Mul", [m.input(S16, shape, "a"), m.input(S16, shape, "b")])
+    left = m.pick(0, 0, m.number(1, 6))
+    shift = m.array(S32, _per_channel(m, shape), -left, 30 - left)
+    # A product: |acc| <= 2^30, so that the rounding added to it is proven to fit, or 2^14 for shifts to the left.
+    dtype = S8 if left else S16
+    x = m.emit("Mul", [m.input(dtype, shape, "a"), m.input(dtype, shape, "b")])
     attrs = {"post_shift": m.number(0, 6), **m.clamp(S8, U8)}
     return m.done(m.emit("RequantizeNarrow", [x, multiplier, shift], **attrs))
 

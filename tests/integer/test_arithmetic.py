@@ -54,7 +54,7 @@ def test_narrow_constants_share_the_post_shift_of_the_largest_scale() -> None:
     assert np.allclose(multiplier * 2.0 ** -(15.0 + shift + post), [0.06, 0.001], rtol=2**-15)
 
 
-@given(st.floats(2.0**-4, A.NARROW_LIMIT), st.floats(2.0**-30, 1.0))
+@given(st.floats(2.0**-4, 1 - 2.0**-15), st.floats(2.0**-30, 1.0))
 def test_large_scales_have_no_post_shift_and_leave_small_ones_six_bits(largest: float, part: float) -> None:
     scales = np.array([largest, largest * part])
     multiplier, shift, post = A.narrow_constants(scales)
@@ -65,6 +65,34 @@ def test_large_scales_have_no_post_shift_and_leave_small_ones_six_bits(largest: 
     assert np.allclose(multiplier * 2.0 ** -(15.0 + shift), scales, rtol=2.0**-10)
     # The first step saturates far outside any 8-bit range.
     assert np.all(32767 * scales * 2.0**shift > 2 * 255)
+
+
+@given(st.floats(1 - 2.0**-16, A.NARROW_LIMIT), st.floats(2.0**-30, 1.0))
+def test_scales_above_one_shift_to_the_left(largest: float, part: float) -> None:
+    scales = np.array([largest, largest * part])
+    multiplier, shift, post = A.narrow_constants(scales)
+    left = A.narrow_left(shift)
+    assert post == 0
+    assert 2**14 - 1 <= multiplier[0] < 2**15
+    assert shift[0] == -left
+    assert -6 <= -left < 0
+    assert shift.max() + left <= 30
+    seen = scales * 2.0 ** (15.0 + shift) >= 2**9 - 1
+    assert np.allclose(multiplier[seen] * 2.0 ** -(15.0 + shift[seen]), scales[seen], rtol=2.0**-10)
+
+
+@given(st.integers(-(2**20), 2**20), st.floats(2.0**-4, A.NARROW_LIMIT))
+def test_narrow_without_a_shift_to_the_right_rounds_like_its_multiplier(acc: int, scale: float) -> None:
+    value = np.array([acc], np.int32)
+    multiplier, shift, post = A.narrow_constants(scale)
+    exact = np.floor(acc * float(multiplier) * 2.0 ** -(15.0 + float(shift)) + 0.5)
+    assert A.requantize_narrow(value, multiplier, shift, post, 0, -128, 127, np.int8) == np.clip(exact, -128, 127)
+
+
+def test_narrow_rounding_and_left_of_shifts() -> None:
+    assert A.narrow_rounding(np.array([-3, 0, 1, 5])).tolist() == [0, 0, 1, 16]
+    assert A.narrow_left(np.array([4, -3, 0])) == 3
+    assert A.narrow_left(np.array([0, 9])) == 0
 
 
 def test_narrow_constants_of_tiny_scales_give_zero() -> None:
@@ -84,7 +112,7 @@ def test_narrow_is_within_one_step_of_single(acc: int, scale: float) -> None:
 def test_narrow_without_a_post_shift_rounds_like_single() -> None:
     """Next to no bias, and few steps beside it: what a second rounding of few bits would cost."""
     rng = np.random.default_rng(0)
-    scales = np.append(rng.uniform(2.0**-4, 1, 64), 2.0 ** rng.uniform(-12, 0, 192))[:, None] * A.NARROW_LIMIT
+    scales = np.append(rng.uniform(2.0**-4, 1, 64), 2.0 ** rng.uniform(-12, 0, 192))[:, None] * (1 - 2.0**-15)
     acc = np.rint(rng.normal(0, 60, (256, 4000)) / scales).astype(np.int32)
     narrow = A.requantize_narrow(acc, *A.narrow_constants(scales), 0, -128, 127, np.int8).astype(int)
     single = A.requantize_single(acc, *A.single_constants(scales), 0, -128, 127, np.int8)
@@ -124,7 +152,7 @@ def test_large_scales_are_refused() -> None:
     with pytest.raises(CompileError, match=r"requantize scale is too large[\s\S]*2\^29"):
         A.single_constants(2.0**29)
     with pytest.raises(CompileError, match=r"too large for the narrow form[\s\S]*single form"):
-        A.narrow_constants(1.5)
+        A.narrow_constants(64.0)
     with pytest.raises(CompileError, match=r"ratio of scales is too large[\s\S]*2\^15"):
         A.ratio_constants(2.0**15)
     with pytest.raises(CompileError, match="can't be brought to one shift"):

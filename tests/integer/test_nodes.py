@@ -67,6 +67,12 @@ CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
     ("Requantize", [(S32, [1]), np.full([3], 2**30, S32), S], {"to": S8}, "doesn't broadcast to int32[1]"),
     ("Requantize", [(S32, [2]), np.full([3], 2**30, S32), S], {"to": S8}, "doesn't broadcast to int32[2]"),
     ("RequantizeNarrow", [(S32, [2]), M, S], {"to": S8, "post_shift": 6}, "multiplier must be in [1, 32767]"),
+    (
+        "RequantizeNarrow",
+        [(S32, [2]), (M >> 16).repeat(2), np.array([-6, 25], np.int32)],
+        {"to": S8, "post_shift": 0},
+        r"shifts must lie within 30, found [-6, 25]",
+    ),
     ("RequantizeNarrow", [(S32, [2]), M >> 16, S - 20], {"to": S8, "post_shift": 7}, "post_shift 7 is outside [0, 6]"),
     ("RequantizeNarrow", [(S32, [2]), M >> 16, S - 20], {"to": S16, "post_shift": 6}, "to is int16"),
     ("Rescale", [(S8, [2])], {"multiplier": 0, "shift": 1, "to": S8}, "multiplier 0 is outside"),

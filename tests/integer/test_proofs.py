@@ -103,6 +103,8 @@ def test_narrow_rounding_must_fit() -> None:
         CompileError, match=r"accumulator plus its rounding could overflow 32 bits\n  where: Requ.* 'n'"
     ):
         prove(make(1))
+    with pytest.raises(CompileError, match="accumulator plus its rounding could overflow 32 bits"):
+        prove(make(-1))
 
 
 @pytest.mark.parametrize("op", ["Add", "Max", "Min"])

@@ -28,6 +28,7 @@ class Layer:
         channels, outputs, groups: depthwise where groups = channels > 1 (or where `depthwise` says so).
         form, dtype: of the epilogue, in graph units.
         post_shift: of `narrow`.
+        left: of `narrow`: how far shifts may go below 0.
         relu: clamp below at the zero point.
         gap: foreign channels beside every pixel of input and output, and foreign pixels at the end of rows.
         extreme: weights and activations only at the ends of their ranges.
@@ -56,6 +57,7 @@ class Layer:
     lowest_weight: int = SYMMETRIC_LOWEST
     bits: int = 8
     seed: int = 0
+    left: int = 0
 
     # --- data in graph units ------------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class Layer:
         taps = int(np.prod(shape[1:]))
         # The largest sum, with the rounding term of `narrow`, must fit 32 bits, or packing rightly refuses the layer.
         reach = 255 if self.x_dtype == "s8" else 32768
-        most = min(127, (2**31 - 2**29) // (reach * taps) - 1)
+        most = min(127, ((2**31 - 2**29) >> self.left) // (reach * taps) - 1)
         least = self.lowest_weight if most == -SYMMETRIC_LOWEST else -most
         if self.bits < 8:
             most, least = min(most, 2 ** (self.bits - 1) - 1), max(least, -(2 ** (self.bits - 1)))
@@ -87,7 +89,10 @@ class Layer:
         if self.form == "narrow":
             multiplier = rng.integers(2**9, 2**15, self.outputs)
             base = int(np.log2(spread)) - bits - self.post_shift + 2
-            shift = np.clip(base + rng.integers(0, 2, self.outputs), 0, 30)
+            shift = np.clip(base + rng.integers(0, 2, self.outputs), 0, 30 - self.left)
+            if self.left:
+                shift = np.where(rng.integers(0, 2, self.outputs), shift, -rng.integers(0, self.left + 1, self.outputs))
+                shift[0] = -self.left
         else:
             multiplier = rng.integers(2**30, 2**31, self.outputs)
             shift = np.clip(31 + int(np.log2(spread)) - bits + 2 + rng.integers(0, 2, self.outputs), 2, 62)
@@ -132,6 +137,7 @@ class Layer:
         return Epilogue(
             self.form, dtype, zero + shifted, (zero if self.relu else low) + shifted, high + shifted,
             self.post_shift if self.form == "narrow" else 0, True, self.lut, residual,
+            left=self.left if self.form == "narrow" else 0,
         )  # fmt: skip
 
     # --- the answer ---------------------------------------------------------------------------------------------------

@@ -91,6 +91,13 @@ class Isa:
         scalar = dtype_of(a).partition("x")[0]
         return tir.tirx.op.shift_right(a, self.splat(count, scalar, lanes_of(a)))
 
+    def shift_left(self, a: Expr, count: int) -> Expr:
+        """Shift to the left by a constant."""
+        if count == 0:
+            return a
+        scalar = dtype_of(a).partition("x")[0]
+        return tir.tirx.op.shift_left(a, self.splat(count, scalar, lanes_of(a)))
+
     def split(self, vector: Expr, parts: int) -> list[Expr]:
         """Equal consecutive parts of a vector."""
         width = lanes_of(vector) // parts

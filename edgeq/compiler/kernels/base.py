@@ -86,6 +86,7 @@ class Epilogue:
         per_channel: multiplier and shift have one entry a channel (else one entry in all).
         lut: afterwards a 256-byte table maps the u8/s8 result (operand `table`).
         residual: afterwards a second tensor of the same shape is added (operand `residual`).
+        left: of `narrow`: bits that all accumulators are moved to the left first, where a shift is negative.
     """
 
     form: Literal["narrow", "single", "none"]
@@ -97,6 +98,7 @@ class Epilogue:
     per_channel: bool = True
     lut: bool = False
     residual: Residual | None = None
+    left: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.integer.arithmetic import NARROW_LIMIT, narrow_constants, single_constants
+from edgeq.integer.arithmetic import NARROW_LIMIT, narrow_constants, narrow_left, single_constants
 from edgeq.integer.graph import Quant
 from edgeq.quantize.integerize.emitter import Emitter
 from edgeq.quantize.plan import S16
@@ -54,5 +54,6 @@ def requantize(
 def choose_form(emitter: Emitter, layer: Layer, ratio: NDArray[np.float64], out: Quant, bound: int) -> str:
     """`narrow` for 8-bit outputs unless the policy or the numbers speak against it; `single` for the rest."""
     asked = emitter.policy(layer).requantize
-    fits = out.dtype != S16 and float(ratio.max()) <= NARROW_LIMIT and bound <= LARGEST_SUM
-    return "narrow" if fits and asked != "single" else "single"
+    if asked == "single" or out.dtype == S16 or float(ratio.max()) > NARROW_LIMIT:
+        return "single"
+    return "narrow" if bound << narrow_left(narrow_constants(ratio)[1]) <= LARGEST_SUM else "single"

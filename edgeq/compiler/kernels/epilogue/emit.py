@@ -184,7 +184,8 @@ class EpilogueEmitter:
                 tir.vload(self.params, self.base + position + self._positions + v * lanes, lanes)
                 for v in range(len(registers))
             ]
-            shifted = [isa.shift_right_by(r, c) for r, c in zip(registers, counts, strict=True)]
+            moved = [isa.shift_left(r, e.left) for r in registers]
+            shifted = [isa.shift_right_by(r, c) for r, c in zip(moved, counts, strict=True)]
             half = tir.tirx.op.truncdiv(tir.i32(position), tir.const(2))
             words = tir.vload(self.params, self.base + half + 2 * self._positions, width // 2)
             scaled = isa.multiply_high16(

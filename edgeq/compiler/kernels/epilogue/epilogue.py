@@ -4,7 +4,7 @@ The operand `params` holds int32 sections of P words (P = positions: channels pa
 accumulator lane in the order the kernel keeps its channels in:
 
     none     bias
-    narrow   bias + 2^(shift−1) | shift | multiplier as s16, P/2 words, always in natural channel order inside a group
+    narrow   bias + 2^(shift−1) | shift + left | multiplier as s16, P/2 words, in natural channel order inside a group
     single   bias | sections of the instruction set (isa/*.py)
 
 `bias` is where an accumulator starts, so a kernel that starts there has bias and rounding for nothing.
@@ -19,7 +19,19 @@ import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Operand, Residual
 from edgeq.errors import CompileError
-from edgeq.integer.arithmetic import requantize_narrow, requantize_single, round_shift
+from edgeq.integer.arithmetic import (
+    INT32_MAX,
+    INT32_MIN,
+    NARROW_POST_MAX,
+    NARROW_SHIFT_MIN,
+    NARROW_SHIFT_SPAN,
+    SINGLE_SHIFT_MAX,
+    SINGLE_SHIFT_MIN,
+    narrow_rounding,
+    requantize_narrow,
+    requantize_single,
+    round_shift,
+)
 
 if TYPE_CHECKING:
     from edgeq.compiler.isa.base import Isa
@@ -27,7 +39,6 @@ if TYPE_CHECKING:
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
 
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 NUMPY_DTYPE = {"s8": np.int8, "u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64}
 
 
@@ -123,10 +134,10 @@ def pack_parameters(
     s = np.broadcast_to(np.asarray(shift, np.int64).reshape(-1), (channels,))
     check_constants(epilogue, m, s, where)
     if epilogue.form == "narrow":
-        start = start + (np.left_shift(np.int64(1), s) >> 1)
+        start = start + narrow_rounding(s)
         natural = ChannelLayout(channels, layout.vectors, natural=True).spread(isa, m, 0)
         sections = [
-            isa.shift_parameters(layout.spread(isa, s, 0)),
+            isa.shift_parameters(layout.spread(isa, s + epilogue.left, 0)),
             natural.astype("<i2").view("<i4"),
         ]
     else:
@@ -143,7 +154,9 @@ def wrapped(values: IntArray) -> IntArray:
 
 
 def check_constants(epilogue: Epilogue, m: IntArray, s: IntArray, where: str | None) -> None:
-    m_low, m_bits, s_low, s_high = (1, 15, 0, 30) if epilogue.form == "narrow" else (2**30, 31, 2, 62)
+    m_low, m_bits, s_low, s_high = 2**30, 31, SINGLE_SHIFT_MIN, SINGLE_SHIFT_MAX
+    if epilogue.form == "narrow":
+        m_low, m_bits, s_low, s_high = 1, 15, -epilogue.left, NARROW_SHIFT_SPAN - epilogue.left
     if m.min() < m_low or m.max() >= 2**m_bits or s.min() < s_low or s.max() > s_high:
         raise CompileError(
             f"requantize constants are outside the {epilogue.form} form",
@@ -167,8 +180,9 @@ def check_width(
     """
     low, high = np.min(acc_low), np.max(acc_high)
     if epilogue.form == "narrow" and shift is not None:
-        half = np.left_shift(np.int64(1), np.asarray(shift, np.int64).reshape(-1)) >> 1
+        half = narrow_rounding(np.asarray(shift).reshape(-1))
         high = max(high, np.max(np.asarray(acc_high, np.int64) + half))
+        low, high = low << epilogue.left, high << epilogue.left
     if low < INT32_MIN or high > INT32_MAX:
         raise CompileError(
             "an accumulator could pass 32 bits",
@@ -185,7 +199,8 @@ def check_width(
         min(numbers) < lowest
         or max(numbers) > highest
         or epilogue.low > epilogue.high
-        or not 0 <= epilogue.post_shift <= 6
+        or not 0 <= epilogue.post_shift <= NARROW_POST_MAX
+        or not 0 <= epilogue.left <= -NARROW_SHIFT_MIN
         or epilogue.dtype not in ("u8", "s8", "s16")
         or (not eight and (epilogue.form == "narrow" or epilogue.lut))
     ):
@@ -193,7 +208,7 @@ def check_width(
             "the epilogue contradicts itself",
             where=where,
             why=f"{epilogue.form} to {epilogue.dtype}, zero point {epilogue.zero_point}, clamp {epilogue.low} … "
-            f"{epilogue.high}, post shift {epilogue.post_shift}, table {epilogue.lut}",
+            f"{epilogue.high}, post shift {epilogue.post_shift}, left {epilogue.left}, table {epilogue.lut}",
         )
     if epilogue.residual is not None:
         residual_constants(epilogue, epilogue.residual, where)

@@ -14,6 +14,7 @@ from edgeq.compiler.kernels.nest import Nest
 from edgeq.compiler.kernels.nested import NestedSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
+from edgeq.integer.arithmetic import narrow_rounding
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
 
@@ -113,7 +114,7 @@ def requantize_bounds(epilogue: Epilogue, constants: dict[str, IntArray]) -> tup
     """The widest accumulators for which nothing overflows: the integer graph has proven at least that."""
     low, high = DTYPE_RANGE["s32"]
     if epilogue.form == "narrow":
-        high -= (1 << int(np.max(constants["shift"]))) >> 1
+        low, high = low >> epilogue.left, (high >> epilogue.left) - int(np.max(narrow_rounding(constants["shift"])))
     return low, high
 
 

@@ -3,7 +3,7 @@
 The operand `params` holds one record of int32 words a channel, all words of a channel side by side:
 
     none     start
-    narrow   start, shift, multiplier
+    narrow   start, shift + left, multiplier
     single   start, multiplier, shift, low, high      (low and high limit the accumulator without changing the result)
 
 `start` is where the channel's accumulator begins: bias, zero-point term and (narrow) the rounding of the first shift.
@@ -25,6 +25,7 @@ from edgeq.compiler.kernels.epilogue.epilogue import (
     useful_range,
     wrapped,
 )
+from edgeq.integer.arithmetic import narrow_rounding
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
 Expr = Any  # tvm expression
@@ -58,7 +59,7 @@ def pack_records(
     s = np.broadcast_to(np.asarray(shift, np.int64).reshape(-1), (channels,))
     check_constants(epilogue, m, s, None)
     if epilogue.form == "narrow":
-        columns = [wrapped(start + (np.left_shift(np.int64(1), s) >> 1)), s, m]
+        columns = [wrapped(start + narrow_rounding(s)), s + epilogue.left, m]
     else:
         columns = [wrapped(start), m, s, *useful_range(epilogue, m, s)]
     return np.stack(columns, axis=1).astype(np.int32)
@@ -109,7 +110,7 @@ class ScalarEpilogue:
             acc = op.shift_right(acc, tir.const(fraction))
         if e.form == "none":
             return acc
-        value = self._narrow(acc, *constants) if e.form == "narrow" else self._single(acc, *constants)
+        value = self._narrow(acc, constants, fraction > 0) if e.form == "narrow" else self._single(acc, *constants)
         if e.lut:
             place = tir.bind(value - DTYPE_RANGE[e.dtype][0])
             value = tir.cast("int32", tir.load(self.table, place))
@@ -117,12 +118,21 @@ class ScalarEpilogue:
             value = self._add(value, residual_index)
         return tir.cast(TVM_DTYPE[e.dtype], value)
 
-    def _narrow(self, acc: Expr, shift: Expr, multiplier: Expr) -> Expr:
+    def _narrow(self, acc: Expr, constants: list[Expr], stands_left: bool) -> Expr:
         """Both rounding shifts of `narrow` in one: floor((floor(z / 2^15) + c) / 2^q) = floor((z + c·2^15) / 2^(15+q)).
 
         |a·m| < 2^30 and the constant stays below 2^29 (|zero point| <= 128, q <= 6), so 32 bits hold the sum.
+
+        Args:
+            constants: shift and multiplier.
+            stands_left: the accumulator is further left already, so it has no room for `left`, and no need of it.
         """
         e, op = self.epilogue, tir.tirx.op
+        shift, multiplier = constants
+        if e.left and stands_left:
+            shift = shift - tir.const(e.left)
+        elif e.left:
+            acc = op.shift_left(acc, tir.const(e.left))
         a = self.saturate(op.shift_right(acc, shift), 16)
         constant, right = (tir.i32(number) for number in self.scaling)
         scaled = op.shift_right(a * multiplier + constant, right)

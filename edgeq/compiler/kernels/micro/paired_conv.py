@@ -22,6 +22,7 @@ from edgeq.compiler.kernels.epilogue.epilogue import wrapped
 from edgeq.compiler.kernels.epilogue.scalar import pack_records
 from edgeq.compiler.kernels.micro.tiled_conv import SUMS, TiledConvSpec
 from edgeq.compiler.kernels.windowed import accumulator_bounds
+from edgeq.integer.arithmetic import narrow_rounding
 
 if TYPE_CHECKING:
     from edgeq.compiler.kernels.shared import SharedSpec
@@ -60,14 +61,14 @@ class PairedConvSpec(TiledConvSpec):
         taps, start, low, high = self.flat_taps(constants)
         records = pack_records(e, start, constants.get("multiplier"), constants.get("shift"), low, high)
         if e.form == "narrow":
-            fixed, shifted = settled(low, high, records[:, 1])
+            fixed, shifted = settled(low, high, records[:, 1] - e.left)
             records[fixed, 0] = np.where(low == high, shifted, wrapped(start))[fixed]
-            records[fixed, 1] = 0
+            records[fixed, 1] = e.left
             records[fixed & (low != high), 2] = 0
         pairs = self.padded_records(records).reshape(-1, 2, records.shape[1]).astype(np.int64)
         pairs[:, 1, 0] = wrapped((pairs[:, 1, 0] << LANE_BITS) + pairs[:, 0, 0])
         if e.form == "narrow":
-            pairs[:, 1, 1] = np.minimum(pairs[:, 1, 1] + LANE_BITS, 31)
+            pairs[:, 1, 1] = np.minimum(pairs[:, 1, 1] + LANE_BITS, 31 + e.left)
         packed = {"w": self._pack_weights(taps), "params": pairs.reshape(-1).astype(np.int32)}
         return self.with_table(packed, constants)
 
@@ -99,8 +100,9 @@ def settled(low: np.ndarray, high: np.ndarray, shift: np.ndarray) -> tuple[np.nd
     or a shift that leaves nothing of any accumulator (behind it stands 0). Neither needs a large bias or rounding term.
     """
     shift = np.asarray(shift, np.int64)
-    half = np.left_shift(np.int64(1), shift) >> 1
-    first, last = (np.clip((value + half) >> shift, -(2**15), 2**15 - 1) for value in (low, high))
+    right, half = np.maximum(shift, 0), narrow_rounding(shift)
+    moved = (np.left_shift(value, right - shift) for value in (low, high))
+    first, last = (np.clip((value + half) >> right, -(2**15), 2**15 - 1) for value in moved)
     return (first == last) & ((low == high) | (first == 0)), first
 
 
@@ -116,7 +118,7 @@ def pairable(conv: ConvSpec, constants: dict[str, np.ndarray]) -> bool:
     low, high = accumulator_bounds(taps, bias, conv.x_dtype, conv.x_zero_point)
     if conv.epilogue.form == "narrow":
         shift = np.broadcast_to(np.asarray(constants["shift"], np.int64).reshape(-1), high.shape)
-        half = np.left_shift(np.int64(1), shift) >> 1
+        half = narrow_rounding(shift)
         fixed, shifted = settled(low, high, shift)
         constant = fixed & (low == high)
         low, high = np.where(constant, shifted, low), np.where(constant, shifted, high + np.where(fixed, 0, half))

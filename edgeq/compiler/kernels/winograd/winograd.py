@@ -27,6 +27,7 @@ from edgeq.compiler.kernels.windowed import accumulator_bounds
 from edgeq.compiler.kernels.winograd.plan import WinogradPlan, make_plan
 from edgeq.compiler.kernels.winograd.transforms import TRANSFORMS
 from edgeq.errors import CompileError
+from edgeq.integer.arithmetic import narrow_rounding
 
 if TYPE_CHECKING:
     from edgeq.compiler.isa.products import Product
@@ -206,9 +207,9 @@ def is_exact(m: int, epilogue: Epilogue, low: IntArray, high: IntArray, shift: I
         low, high: interval of each channel's accumulator, bias included.
         shift: of a `narrow` requantize, whose rounding term is added before the accumulator is recovered.
     """
-    half = 0
+    half: IntArray | int = 0
     if epilogue.form == "narrow" and shift is not None:
-        half = np.left_shift(np.int64(1), np.asarray(shift, np.int64).reshape(-1)) >> 1
+        half = narrow_rounding(np.asarray(shift).reshape(-1))
     limit = TRANSFORMS[m].exact_limit
     return bool(np.min(low) >= -limit and np.max(np.asarray(high, np.int64) + half) < limit)
 

@@ -10,6 +10,7 @@ from edgeq.compiler.lower.context import GRAPH_DTYPES, Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.program import View
 from edgeq.errors import CompileError
+from edgeq.integer.arithmetic import narrow_left
 
 
 def ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -54,6 +55,7 @@ def stored_epilogue(ctx: Lowering, group: Group, out: View) -> tuple[Epilogue, d
         low=integer(node, "low") + bias,
         high=integer(node, "high") + bias,
         post_shift=integer(node, "post_shift"),
+        left=narrow_left(constants["shift"]) if node.op_type == "RequantizeNarrow" else 0,
         per_channel=constants["multiplier"].size > 1,
         lut=group.lut is not None,
         residual=_residual(ctx, group, bias),
