@@ -16,12 +16,15 @@ from edgeq.cli import common, units
 @common.target_option
 @common.calibration_options
 @common.shape_options
+@click.option("--fresh", is_flag=True, help="Measure again what the cache knows.")
 @click.option("--all", "show_all", is_flag=True, help="List the shapes that keep their default as well.")
 @common.output_options
-def command(model: str, output: str | None, target: str, show_all: bool, as_json: bool, **given: Any) -> None:
+def command(
+    model: str, output: str | None, target: str, fresh: bool, show_all: bool, as_json: bool, **given: Any
+) -> None:
     """Measure on this machine which kernel, product and register tile each shape of MODEL is fastest with.
 
-    Results never depend on it, only times do. Let nothing else run meanwhile.
+    Results never depend on it, only times do. Let nothing else run meanwhile. Interrupted, it goes on where it was.
 
     \b
     edgeq tune model.int.onnx -o schedule.json
@@ -31,7 +34,7 @@ def command(model: str, output: str | None, target: str, show_all: bool, as_json
 
     common.require_file(model, "model")
     with common.progress_bars(quiet=as_json) as progress:
-        found = tune(model, target=target, output=output, progress=progress, **common.settings(given))
+        found = tune(model, target=target, output=output, progress=progress, fresh=fresh, **common.settings(given))
     if as_json:
         common.print_json(
             {

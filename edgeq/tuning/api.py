@@ -20,16 +20,20 @@ def tune(
     output: str | Path | None = None,
     calib: Calibration | None = None,
     progress: Progress | None = None,
+    fresh: bool = False,
     **settings: Any,
 ) -> Tuning:
     """Measure on this machine which kernels, products and register tiles suit a model's shapes best.
 
-    Takes one core for some seconds a shape; nothing else should run meanwhile. What was found is added to this user's
+    Takes one core for about a second a shape, besides building the kernels; nothing else should run meanwhile. Each
+    shape's result is kept at once: after an interruption, and for other models, only what is missing is measured. What
+    was found is added to this user's
     cache (`schedule="tuned"` of `compile`) and, with `output`, written to a file that can be given to anybody.
 
     Args:
         model, target, calib, progress, settings: as for `edgeq.compile`; the target's code has to run here.
         output: schedule file to write.
+        fresh: measure again what the cache knows.
 
     Returns:
         `schedule`, and `shapes` with what was measured.
@@ -50,7 +54,7 @@ def tune(
     with KernelBuilder() as builder:
         builder.start()
         graph = integer_graph(model, calib, settings, progress)
-        found = search(graph, wanted, builder, progress)
+        found = search(graph, wanted, builder, progress, fresh=fresh)
     known = tuned_path(wanted.name)
     before = read_schedule(known, wanted.name) if known.is_file() else None
     (before.merged(found.schedule) if before else found.schedule).save(known)

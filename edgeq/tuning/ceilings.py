@@ -41,7 +41,7 @@ def measure(target: Target, mixes: Iterable[Mix]) -> Ceilings:
     wanted = sorted(set(mixes), key=repr)
     copy = CopySpec.of((COPIED_BYTES,), (1,), (1,), "u8")
     specs: list[KernelSpec] = [*(PeakSpec(mix) for mix in wanted), copy]
-    key = content_key([_processor(), *(object_path(spec, target).name for spec in specs)])
+    key = content_key([processor(), *(object_path(spec, target).name for spec in specs)])
 
     def build(path: Path) -> None:
         with KernelBuilder() as builder:
@@ -56,7 +56,7 @@ def measure(target: Target, mixes: Iterable[Mix]) -> Ceilings:
     return Ceilings(macs, 2 * COPIED_BYTES / float(best[-1]))
 
 
-def _processor() -> str:
+def processor() -> str:
     """This machine's processor: name and features."""
     name = ""
     try:

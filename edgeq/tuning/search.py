@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
-from edgeq.compiler.build import KernelBuilder
+from edgeq.cache import cache_dir, content_key
+from edgeq.compiler.build import KernelBuilder, object_path
 from edgeq.compiler.lower.lower import lower
 from edgeq.compiler.lower.select.choice import Decision
 from edgeq.compiler.schedule import Schedule
 from edgeq.compiler.target import Target
+from edgeq.files import write_text
 from edgeq.integer import prove
 from edgeq.integer.graph import IntegerGraph
-from edgeq.tuning.calls import KernelCalls, take_turns
+from edgeq.tuning.calls import KernelCalls, require_runnable, take_turns
+from edgeq.tuning.ceilings import processor
 
 Progress = Callable[[str, int, int], None]
 
@@ -23,14 +28,28 @@ _SURE = 0.98  # the default keeps its place unless another takes less than this 
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What was measured of a shape.
+
+    Attributes:
+        default, best: labels. ratio: median over rounds of default's time / best's (1: the default stays).
+        seconds: of one run of the default, median.
+        tried: candidates that were timed.
+    """
+
+    default: str
+    best: str
+    ratio: float
+    seconds: float
+    tried: int
+
+
+@dataclass(frozen=True)
 class Shape:
     """One shape's result.
 
     Attributes:
-        key: of the schedule. layers: that have it.
-        default, best: labels. ratio: median over rounds of default's time / best's (1: the default stays).
-        seconds: of one run of the default, median.
-        tried: candidates that were timed.
+        key: of the schedule. layers: that have it. The others are those of `Measured`.
     """
 
     key: str
@@ -60,32 +79,65 @@ class Tuning:
         return before / after if after else 1.0
 
 
-def search(graph: IntegerGraph, target: Target, builder: KernelBuilder, progress: Progress | None = None) -> Tuning:
-    """Times the candidates of every shape of a graph on this machine.
+def search(
+    graph: IntegerGraph,
+    target: Target,
+    builder: KernelBuilder,
+    progress: Progress | None = None,
+    *,
+    fresh: bool = False,
+) -> Tuning:
+    """Times the candidates of every shape of a graph on this machine: dense and depthwise layers, matrix products.
+
+    What was measured of a shape is kept in the cache at once, so that an interrupted search goes on where it was and
+    networks share shapes. It holds as long as processor and generated code are the same.
+
+    Args:
+        fresh: measure everything again.
 
     Raises:
         UsageError: the target's code doesn't run here. CompileError: see `compile_graph`.
     """
+    require_runnable(target)
     prove(graph)
-    decisions: dict[str, list[Decision]] = {}
+    groups: dict[str, list[Decision]] = {}
     for decision in lower(graph, target).decisions:
-        decisions.setdefault(decision.key, []).append(decision)
-    specs = [c.spec for group in decisions.values() for c in group[0].candidates]
-    report = (lambda done, total: progress("kernels", done, total)) if progress else None
-    calls = KernelCalls(specs, target, builder, report)
-    shapes = []
-    for number, (key, group) in enumerate(decisions.items(), start=1):
-        shapes.append(_shape(key, group, calls))
-        if progress:
-            progress("shapes", number, len(decisions))
-    choices = {shape.key: shape.best for shape in shapes}
-    return Tuning(Schedule(target.name, choices), tuple(shapes))
+        groups.setdefault(decision.key, []).append(decision)
+    places = {key: _place(group[0], target) for key, group in groups.items()}
+    found = {} if fresh else {key: known for key, place in places.items() if (known := _read(place)) is not None}
+    missing = [key for key in groups if key not in found]
+    if missing:
+        report = (lambda done, total: progress("kernels", done, total)) if progress else None
+        specs = [candidate.spec for key in missing for candidate in groups[key][0].candidates]
+        calls = KernelCalls(specs, target, builder, report)
+        for number, key in enumerate(missing, start=1):
+            found[key] = _measured(groups[key][0], calls)
+            write_text(places[key], json.dumps(asdict(found[key])))
+            if progress:
+                progress("shapes", number, len(missing))
+    shapes = [Shape(key, tuple(d.layer for d in group), **asdict(found[key])) for key, group in groups.items()]
+    return Tuning(Schedule(target.name, {shape.key: shape.best for shape in shapes}), tuple(shapes))
 
 
-def _shape(key: str, group: list[Decision], calls: KernelCalls) -> Shape:
+def _place(decision: Decision, target: Target) -> Path:
+    """Where a shape's measurement is kept: by processor, and by its objects' names, which stand for their code."""
+    objects = [object_path(candidate.spec, target).name for candidate in decision.candidates]
+    rounds = f"{_SCREEN_ROUNDS} {_FINAL_ROUNDS} {_FINALISTS} {_SURE}"
+    return cache_dir("tuned", content_key([processor(), rounds, decision.key, *objects])) / "shape.json"
+
+
+def _read(place: Path) -> Measured | None:
+    """A measurement; one that is damaged counts as absent."""
+    try:
+        return Measured(**json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _measured(decision: Decision, calls: KernelCalls) -> Measured:
     """Screens all candidates of a shape, then compares the best few with the default more closely."""
-    first = group[0]
-    found = [calls.call(candidate.spec, first.constants) for candidate in first.candidates]
+    candidates = decision.candidates
+    found = [calls.call(candidate.spec, decision.constants) for candidate in candidates]
     screened = np.median(take_turns(found, _SCREEN_ROUNDS), axis=0)
     order = [int(place) for place in np.argsort(screened, kind="stable")]
     finalists = [0, *[place for place in order if place][:_FINALISTS]]
@@ -94,11 +146,9 @@ def _shape(key: str, group: list[Decision], calls: KernelCalls) -> Shape:
     winner = int(np.argmin(ratios))
     if ratios[winner] > _SURE:
         winner = 0
-    return Shape(
-        key=key,
-        layers=tuple(decision.layer for decision in group),
-        default=first.candidates[0].label,
-        best=first.candidates[finalists[winner]].label,
+    return Measured(
+        default=candidates[0].label,
+        best=candidates[finalists[winner]].label,
         ratio=float(1 / ratios[winner]),
         seconds=float(np.median(times[:, 0])),
         tried=len(found),

@@ -14,7 +14,7 @@ from edgeq.compiler.schedule import MAX_BYTES, TUNED, Schedule, read_schedule, r
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
 from edgeq.integer.graph import IntegerGraph
-from tests.support.graphs import Layers
+from tests.support.graphs import ZERO_POINT, Layers
 from tests.support.kernel_runner import run_kernel
 
 CHOICES = {"b": "direct 0 1x4x2", "a": "winograd 4"}
@@ -83,15 +83,39 @@ def graph() -> IntegerGraph:
     return layers.finish(layers.conv(layers.input(1, 16, 12, 12), 24, 3))
 
 
-def decisions(schedule: Schedule | None = None) -> list[Decision]:
-    return lower(graph(), load_target("x86-avx2"), schedule=schedule).decisions
+class NarrowLayers(Layers):
+    """With weights that several products multiply exactly."""
+
+    def weights(self, *shape: int) -> np.ndarray:
+        return super().weights(*shape) // np.int8(16)
 
 
-def test_a_schedule_picks_among_the_candidates() -> None:
-    (default,) = decisions()
+def depthwise() -> IntegerGraph:
+    layers = NarrowLayers(0)
+    return layers.finish(layers.conv(layers.input(1, 48, 12, 12), 48, 3, group=48))
+
+
+def product() -> IntegerGraph:
+    layers = Layers(0)
+    x = layers.input(1, 3, 21, 40)
+    turned = layers.emit("Transpose", x, perm=[0, 1, 3, 2])
+    scores = layers.emit("MatMul", x, turned, a_zero_point=ZERO_POINT, b_zero_point=ZERO_POINT)
+    return layers.finish(layers.narrow(scores, (1,), 73 * 73 * 6))
+
+
+GRAPHS = {"dense": graph, "depthwise": depthwise, "product": product}
+
+
+def decisions(schedule: Schedule | None = None, kind: str = "dense") -> list[Decision]:
+    return lower(GRAPHS[kind](), load_target("x86-avx2"), schedule=schedule).decisions
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_a_schedule_picks_among_the_candidates(kind: str) -> None:
+    (default,) = decisions(kind=kind)
     assert default.chosen is default.candidates[0]
     for candidate in default.candidates:
-        (decision,) = decisions(Schedule("x86-avx2", {default.key: candidate.label}))
+        (decision,) = decisions(Schedule("x86-avx2", {default.key: candidate.label}), kind)
         assert decision.chosen.label == candidate.label
         assert decision.chosen.spec == candidate.spec
     assert len({candidate.label for candidate in default.candidates}) == len(default.candidates) > 3
@@ -103,15 +127,32 @@ def test_a_label_that_is_no_candidate_leaves_the_default() -> None:
     assert decision.chosen.spec == default.chosen.spec
 
 
-def test_all_candidates_compute_the_same() -> None:
-    (decision,) = decisions()
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_all_candidates_compute_the_same(kind: str) -> None:
+    (decision,) = decisions(kind=kind)
     target, rng = load_target("x86-avx2"), np.random.default_rng(0)
-    spec = decision.candidates[0].spec
-    x = rng.integers(0, 256, spec.x.elements).astype(np.uint8)
+    sizes = {name: count for name, _, count in decision.candidates[0].spec.parameters(target)}
+    given = {
+        o.name: rng.integers(0, 256, sizes[o.name]).astype(np.uint8)
+        for o in decision.chosen.spec.operands()
+        if o.role == "input"
+    }
     results = []
     for candidate in decision.candidates:
-        operands = {"x": x, "y": np.zeros(spec.y.elements, np.uint8)}
+        operands = given | {"y": np.zeros(sizes["y"], np.uint8)}
         results.append(run_kernel(candidate.spec, target, operands, dict(decision.constants))["y"])
     assert np.ptp(results[0]) > 0
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+def test_depthwise_layers_may_take_the_product_for_any_weights() -> None:
+    (decision,) = decisions(kind="depthwise")
+    assert {candidate.label.split()[1] for candidate in decision.candidates} >= {"any", "taps"}
+
+
+def test_every_tile_counts_the_same_tasks() -> None:
+    """Threads share tasks out; what a schedule changes must not change that."""
+    for kind in ("depthwise", "product"):
+        (decision,) = decisions(kind=kind)
+        assert len({candidate.spec.tasks() for candidate in decision.candidates}) == 1

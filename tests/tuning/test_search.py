@@ -10,10 +10,12 @@ import pytest
 
 import edgeq
 from edgeq.artifact.read import read
+from edgeq.compiler.lower.select.choice import Decision
 from edgeq.compiler.schedule import Schedule, read_schedule, tuned_path
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
-from edgeq.tuning.calls import burst, take_turns
+from edgeq.tuning import search
+from edgeq.tuning.calls import KernelCalls, burst, take_turns
 from tests.cli.helpers import assert_refused
 from tests.cli.helpers import edgeq as command
 from tests.tuning.test_schedule import decisions, graph
@@ -71,6 +73,27 @@ def test_a_file_that_is_no_schedule_stops_a_compile(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps({"choices": {}}))
     outcome = command("compile", tmp_path / "m.int.onnx", "--target", TARGET, "--schedule", tmp_path / "s.json")
     assert_refused(outcome, "a schedule doesn't fit", "edgeq tune")
+
+
+@needs_avx2
+def test_a_shape_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE_DIR", str(tmp_path))
+    measured: list[str] = []
+    measure = search._measured
+
+    def counting(decision: Decision, calls: KernelCalls) -> search.Measured:
+        measured.append(decision.key)
+        return measure(decision, calls)
+
+    monkeypatch.setattr(search, "_measured", counting)
+    first = edgeq.tune(graph(), target=TARGET)
+    assert edgeq.tune(graph(), target=TARGET) == first
+    assert len(measured) == 1
+    (place,) = tmp_path.glob("tuned/*/shape.json")
+    place.write_text("{}")
+    edgeq.tune(graph(), target=TARGET)
+    edgeq.tune(graph(), target=TARGET, fresh=True)
+    assert len(measured) == 3
 
 
 def test_turns_give_every_call_a_time_a_round() -> None:

@@ -8,15 +8,16 @@ over an image that already holds its padding; the zero point is folded into the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from edgeq.compiler.isa import narrow
-from edgeq.compiler.kernels.base import DTYPE_BYTES, SYMMETRIC_LOWEST, Operand
+from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, SYMMETRIC_LOWEST, Image, Operand
 from edgeq.compiler.kernels.depthwise.plan import Geometry, Plan
 from edgeq.compiler.kernels.depthwise.products import SUMS, Sums, product_of
-from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, pack_parameters
+from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, pack_parameters, parameter_words
 from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.errors import CompileError
 
@@ -34,6 +35,7 @@ class DepthwiseSpec(WindowedSpec):
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
         sums: which sums of a channel's weights fit 16 bits. `fitted` sets these two from a layer's weights.
+        tile: rows and columns of outputs that are computed together; None: the cheapest by estimate.
 
     Raises:
         CompileError: channels or sizes of the images contradict each other.
@@ -43,6 +45,7 @@ class DepthwiseSpec(WindowedSpec):
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
     sums: Sums = "any"
+    tile: tuple[int, int] | None = None
 
     def fitted(self, target: Target, w: np.ndarray) -> DepthwiseSpec:
         """The same layer for just these weights, int8 [N, 1, kh, kw]."""
@@ -78,7 +81,12 @@ class DepthwiseSpec(WindowedSpec):
 
     def plan(self, target: Target) -> Plan:
         """How the target computes it."""
-        return Plan.of(self, product_of(target, self.x_dtype, self.sums).taking(self.lowest_weight))
+        return _plan(self, target)
+
+    def tiles(self, target: Target) -> list[tuple[float, tuple[int, int]]]:
+        """(estimated instructions per output row and register, tile) of all, the cheapest first."""
+        product = product_of(target, self.x_dtype, self.sums).taking(self.lowest_weight)
+        return [(cost, plan.tile) for cost, plan in Plan.ranked(self, product)]
 
     def tasks(self) -> int:
         geometry = Geometry.of(self, widest=1)
@@ -164,11 +172,34 @@ class DepthwiseSpec(WindowedSpec):
                 parts.append(plan.product.pack_group(block, order))
         return np.concatenate(parts)
 
+    def parameters(self, target: Target) -> list[tuple[str, str, int]]:
+        """(name, dtype, elements) of every operand; images with the slack behind them."""
+        plan, e = self.plan(target), self.epilogue
+        known: dict[str, tuple[str, int]] = {
+            "x": (self.x_dtype, _readable(self.x, self.x_dtype)),
+            "weights": (plan.product.weight_dtype, weight_elements(self, plan)),
+            "params": ("s32", parameter_words(e, target, self.layout(plan))),
+            "table": (e.dtype, 256),
+            "residual": (e.residual.dtype, _readable(e.residual.image, e.residual.dtype)) if e.residual else ("u8", 0),
+            "y": (self.y_dtype, self.y.elements),
+        }
+        return [(operand.name, *known[operand.name]) for operand in self.operands()]
+
     def build(self, target: Target) -> Any:
         """The PrimFunc `void f(int32 t0, int32 t1, x, weights, params, [table], [residual], y)`."""
         from edgeq.compiler.kernels.depthwise.emit import emit
 
         return emit(self, target)
+
+
+@lru_cache(maxsize=4096)
+def _plan(spec: DepthwiseSpec, target: Target) -> Plan:
+    return Plan.of(spec, product_of(target, spec.x_dtype, spec.sums).taking(spec.lowest_weight))
+
+
+def _readable(image: Image, dtype: str) -> int:
+    """Elements of an image with the slack behind it."""
+    return image.elements + SLACK_BYTES // DTYPE_BYTES[dtype]
 
 
 def possible_sums(w: np.ndarray) -> Sums:

@@ -10,10 +10,9 @@ import numpy as np
 
 from edgeq.compiler.isa.base import dtype_of, lanes_of
 from edgeq.compiler.kernels import tir
-from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, TVM_DTYPE, Image
+from edgeq.compiler.kernels.base import TVM_DTYPE
 from edgeq.compiler.kernels.depthwise.plan import Chunks, Entry, Plan
 from edgeq.compiler.kernels.epilogue.emit import EpilogueEmitter, store_lanes
-from edgeq.compiler.kernels.epilogue.epilogue import parameter_words
 from edgeq.compiler.kernels.tir import Expr, T
 
 if TYPE_CHECKING:
@@ -25,18 +24,7 @@ def emit(spec: DepthwiseSpec, target: Target) -> Any:
     """The PrimFunc of a depthwise convolution."""
     plan = spec.plan(target)
     layout = spec.layout(plan)
-    weights = sum(plan.block_elements(width) for _, width in plan.block_channels)
-    parameters = [
-        ("x", spec.x_dtype, _readable(spec.x, spec.x_dtype)),
-        ("weights", plan.product.weight_dtype, weights),
-        ("params", "s32", parameter_words(spec.epilogue, target, layout)),
-    ]
-    other = spec.epilogue.residual
-    if spec.epilogue.lut:
-        parameters.append(("table", spec.epilogue.dtype, 256))
-    if other is not None:
-        parameters.append(("residual", other.dtype, _readable(other.image, other.dtype)))
-    parameters.append(("y", spec.y_dtype, spec.y.elements))
+    parameters = spec.parameters(target)
     with tir.kernel(spec.symbol(target), parameters) as (result, t0, t1, buffers):
         named = {name: buffer for (name, _, _), buffer in zip(parameters, buffers, strict=True)}
         epilogue = _TileEpilogue(
@@ -45,11 +33,6 @@ def emit(spec: DepthwiseSpec, target: Target) -> Any:
         epilogue.register = target.vector_bytes
         _Writer(plan, epilogue, named).tasks(t0, t1)
     return result[0]
-
-
-def _readable(image: Image, dtype: str) -> int:
-    """Elements of an image with the slack behind it."""
-    return image.elements + SLACK_BYTES // DTYPE_BYTES[dtype]
 
 
 @dataclass(frozen=True)

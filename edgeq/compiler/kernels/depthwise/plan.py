@@ -167,11 +167,17 @@ class Plan:
 
     @classmethod
     def of(cls, spec: DepthwiseSpec, product: DepthwiseProduct) -> Plan:
-        """Chooses chunks, and the tile that costs the fewest instructions a row."""
+        """The plan with the spec's tile, or with the one that costs the fewest instructions a row."""
+        ranked = cls.ranked(spec, product)
+        return next((plan for _, plan in ranked if spec.tile in (None, plan.tile)), ranked[0][1])
+
+    @classmethod
+    def ranked(cls, spec: DepthwiseSpec, product: DepthwiseProduct) -> list[tuple[float, Plan]]:
+        """(instructions per output row and register, plan) of every tile, the cheapest first; never empty."""
         geometry = Geometry.of(spec, product.widths[0])
         chunks = _chunks(geometry, product.widths)
         registers = chunks[0].width // product.lanes
-        best: tuple[float, int, int] | None = None
+        found: list[tuple[float, Plan]] = []
         small = geometry.kh * geometry.kw <= UNROLLED_TAPS
         for rows in ((1, 2, 4) if product.shares_rows else (1,)) if small else ():
             if rows > min(geometry.rows, geometry.task_rows) or (rows > 1 and geometry.stride_h % geometry.dilation_h):
@@ -183,13 +189,18 @@ class Plan:
                     break
                 plan = cls(geometry, product, chunks, rows, columns, True)
                 if plan._steps(columns) * registers <= UNROLLED_STEPS:
-                    best = min(best or (float("inf"), 0, 0), (plan._cost(), rows, columns))
-        if best is not None:
-            return cls(geometry, product, chunks, best[1], best[2], True)
-        columns = max(1, min(geometry.columns, product.registers // registers, 4))
-        return cls(geometry, product, chunks, 1, columns, False)
+                    found.append((plan._cost(), plan))
+        if not found:
+            columns = max(1, min(geometry.columns, product.registers // registers, 4))
+            found.append((0.0, cls(geometry, product, chunks, 1, columns, False)))
+        return sorted(found, key=lambda entry: (entry[0], entry[1].tile))
 
     # --- tiles --------------------------------------------------------------------------------------------------------
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of outputs that are computed together."""
+        return self.tile_rows, self.tile_columns
 
     @property
     def shift(self) -> int:

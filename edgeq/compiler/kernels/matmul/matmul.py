@@ -17,7 +17,7 @@ bits without −128 then allows two steps, b of 7 bits whole rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
@@ -28,6 +28,7 @@ import numpy as np
 from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE, DType, Epilogue, KernelSpec, Operand
 from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, pack_parameters, parameter_words
 from edgeq.compiler.kernels.nest import Nest
+from edgeq.compiler.kernels.peak.peak import mix_entry
 from edgeq.errors import CompileError
 from edgeq.integer.ops.probabilities import mass
 
@@ -77,6 +78,15 @@ class MatMulPlan:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a plan is free to choose: product (its number among those that are exact), rows and registers of a tile."""
+
+    product: int
+    rows: int
+    vectors: int
+
+
+@dataclass(frozen=True)
 class MatMulSpec(KernelSpec):
     """Σ over k of (a[…, m, k] − za)·(b[…, k, n] − zb), requantized.
 
@@ -89,6 +99,7 @@ class MatMulSpec(KernelSpec):
         epilogue: no residual; its multipliers are one for all, or by output column.
         probability_bits: a's rows are probabilities in Q(probability_bits), zero point taken off; 0: not known to be.
         b_extent: largest magnitude of b as s8.
+        choice: product and register tile, one of `choices`; None: the cheapest by estimate.
     """
 
     family: ClassVar[str] = "matmul"
@@ -110,6 +121,7 @@ class MatMulSpec(KernelSpec):
     epilogue: Epilogue
     probability_bits: int = 0
     b_extent: int = 128
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         narrow = ("s8", "u8")
@@ -166,9 +178,22 @@ class MatMulSpec(KernelSpec):
         """b's columns are contiguous in memory (b is a transposed view, as in Q·Kᵀ), its rows aren't."""
         return self.b_n != 1 and (self.b_k == 1 or self.k == 1)
 
+    @property
+    def macs(self) -> int:
+        """Multiplications of one run."""
+        return prod(self.batch) * self.m * self.k * self.n
+
+    def mix(self, target: Target) -> dict[str, Any] | None:
+        plan = self.plan(target)
+        return mix_entry(plan.product, target, self.macs, word_weights=plan.words)
+
     def plan(self, target: Target) -> MatMulPlan:
         """How the work is cut up."""
         return _plan(self, target)
+
+    def choices(self, target: Target) -> list[tuple[float, Choice]]:
+        """(estimated time, product and tile) of all that compute this product, the cheapest first."""
+        return _ranked(self, target)
 
     def extents(self) -> tuple[int, int, int]:
         """Elements of a, b and y from the first to the last one touched."""
@@ -254,10 +279,10 @@ class MatMulSpec(KernelSpec):
         return matmul_emit.emit_matmul(self, target)
 
 
-def _tile(spec: MatMulSpec, product: Product, groups: int) -> tuple[float, int, int]:
-    """(cost, rows, vectors) of the cheapest register tile; blocks of columns divide a task's columns evenly."""
+def _tiles(spec: MatMulSpec, product: Product) -> Iterator[tuple[float, int, int]]:
+    """(cost, rows, vectors) of every register tile; blocks of columns divide a task's columns evenly."""
+    groups = -(-spec.k // product.group)
     registers = -(-min(spec.n, COLUMNS_PER_TASK) // product.lanes)
-    best: tuple[float, int, int] | None = None
     for vectors in (1, 2, 4):
         if vectors > min(product.widest, 1 << (registers - 1).bit_length()):
             continue
@@ -270,15 +295,11 @@ def _tile(spec: MatMulSpec, product: Product, groups: int) -> tuple[float, int, 
                     if height and width:
                         step, edge = product.step_cost(height, width), product.tile_cost(height, width)
                         cost += many * times * (step * groups + edge)
-            if best is None or cost < best[0]:
-                best = cost, rows, vectors
-    assert best is not None, "a product holds one row and one register"
-    return best
+            yield cost, rows, vectors
 
 
-def _plan_for(spec: MatMulSpec, product: Product) -> tuple[float, MatMulPlan]:
+def _plan_for(spec: MatMulSpec, product: Product, choice: Choice) -> MatMulPlan:
     groups = -(-spec.k // product.group)
-    cost, rows, vectors = _tile(spec, product, groups)
     a_offset = b_offset = 0
     if not product.words:
         a_offset, b_offset = spec.a_zero_point, spec.b_zero_point
@@ -286,7 +307,7 @@ def _plan_for(spec: MatMulSpec, product: Product) -> tuple[float, MatMulPlan]:
             a_offset += _STORED_BIAS if spec.a_dtype == "s8" else -_STORED_BIAS
         b_offset -= _STORED_BIAS if spec.b_dtype == "u8" else 0
     chosen = product.with_word_weights() if product.words else product
-    return cost, MatMulPlan(chosen, product.words, vectors, rows, groups, a_offset, b_offset)
+    return MatMulPlan(chosen, product.words, choice.vectors, choice.rows, groups, a_offset, b_offset)
 
 
 def _any_bytes(count: int) -> int:
@@ -294,8 +315,8 @@ def _any_bytes(count: int) -> int:
     return DTYPE_RANGE["u8"][1] * count
 
 
-@lru_cache(maxsize=4096)
-def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
+def _products(spec: MatMulSpec, target: Target) -> list[Product]:
+    """Those that are exact, in the target's order."""
     # A computed side may hold every byte, so products that need a bound on their weights are out unless a clamp gives
     # one, or a's sums have one.
     whole = [p for p in target.inner.PRODUCTS[spec.a_dtype] if not p.bounded]
@@ -306,5 +327,21 @@ def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
             if p.bounded and not p.flips:
                 depth = p.depth_of_mass(bound, spec.b_extent, p.depths(-(-spec.k // p.group)))
                 whole += [p.with_depth(depth)] if depth else []
-    products = [p for p in whole if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
-    return min((_plan_for(spec, product) for product in products), key=lambda choice: choice[0])[1]
+    return [p for p in whole if p.words or p.lowest_weight == DTYPE_RANGE["s8"][0]]
+
+
+@lru_cache(maxsize=4096)
+def _ranked(spec: MatMulSpec, target: Target) -> list[tuple[float, Choice]]:
+    found = [
+        (cost, Choice(number, rows, vectors))
+        for number, product in enumerate(_products(spec, target))
+        for cost, rows, vectors in _tiles(spec, product)
+    ]
+    return sorted(found, key=lambda entry: entry[0])
+
+
+@lru_cache(maxsize=4096)
+def _plan(spec: MatMulSpec, target: Target) -> MatMulPlan:
+    ranked = _ranked(spec, target)
+    picked = next(choice for _, choice in ranked if spec.choice in (None, choice))
+    return _plan_for(spec, _products(spec, target)[picked.product], picked)

@@ -1,23 +1,28 @@
-"""Which kernel computes a convolution or matrix product: of those that can, exactly, the one with the lowest estimated
-cost, or the one a schedule names."""
+"""Which kernel computes a layer: of those that can, exactly, the one with the lowest estimated cost, or the one that a
+schedule names. Candidates of dense layers; those of depthwise layers and of products of two tensors are in forms.py."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from edgeq.compiler.kernels.base import Epilogue
 from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.dense.weights import Storage
-from edgeq.compiler.kernels.windowed import accumulator_bounds
+from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.compiler.kernels.winograd.winograd import MIN_CHANNELS, WinogradSpec, is_exact, word_product
 from edgeq.compiler.target import Target
 
 if TYPE_CHECKING:
+    from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
+    from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
     from edgeq.compiler.lower.context import Lowering
+
+Layer: TypeAlias = "ConvSpec | WinogradSpec | DepthwiseSpec | MatMulSpec"
 
 # A form with more memory traffic or a larger artifact has to be that much faster by estimate.
 _WINOGRAD_GAIN = 1.1
@@ -25,7 +30,7 @@ _WINOGRAD_GAIN = 1.1
 _STORED_GAIN = {"auto": 2.0, "fast": 1.05}
 STORED_BYTES = 64 * 1024  # most that stored transforms may add to an artifact, a layer
 # Direct forms a search looks at: estimated to take at most this much longer than the best, and so many of them.
-_WORTH_TRYING, _MOST_TRIED = 1.35, 10
+WORTH_TRYING, MOST_TRIED = 1.35, 10
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Candidate:
     """
 
     label: str
-    spec: ConvSpec | WinogradSpec
+    spec: Layer
     cost: float
 
 
@@ -63,15 +68,29 @@ class Decision:
 
 def shape_key(direct: ConvSpec) -> str:
     """Readable name of a layer's shape with a digest of all that may change its time."""
-    e, x, y = direct.epilogue, direct.x, direct.y
-    residual = None if e.residual is None else (e.residual.image, e.residual.dtype)
     work = (
-        x, y, direct.x_dtype, direct.window, direct.groups, direct.lowest_weight, direct.depth, direct.bits,
-        e.form, e.dtype, e.per_channel, e.lut, residual,
+        direct.x, direct.y, direct.x_dtype, direct.window, direct.groups, direct.lowest_weight, direct.depth,
+        direct.bits, *epilogue_work(direct.epilogue),
     )  # fmt: skip
-    digest = hashlib.blake2b(repr(work).encode(), digest_size=6).hexdigest()
-    kind = f"{direct.kh}x{direct.kw}" + (f"/{direct.stride_h}" if direct.stride_h > 1 else "")
-    return f"{kind} {x.h}x{x.w}x{x.c} to {y.h}x{y.w}x{y.c} {direct.x_dtype} {digest}"
+    return f"{window_name(direct)} {direct.x_dtype} {digest_of(work)}"
+
+
+def window_name(spec: WindowedSpec) -> str:
+    """Window and sizes of a convolution, for people."""
+    x, y = spec.x, spec.y
+    kind = f"{spec.kh}x{spec.kw}" + (f"/{spec.stride_h}" if spec.stride_h > 1 else "")
+    return f"{kind} {x.h}x{x.w}x{x.c} to {y.h}x{y.w}x{y.c}"
+
+
+def epilogue_work(e: Epilogue) -> tuple[object, ...]:
+    """What of an epilogue may change a kernel's time."""
+    residual = None if e.residual is None else (e.residual.image, e.residual.dtype)
+    return e.form, e.dtype, e.per_channel, e.lut, residual
+
+
+def digest_of(work: tuple[object, ...]) -> str:
+    """Hex name of all that may change a layer's time."""
+    return hashlib.blake2b(repr(work).encode(), digest_size=6).hexdigest()
 
 
 def candidates(
@@ -85,9 +104,9 @@ def candidates(
         storage: how much its weights may take.
     """
     ranked = direct.choices(target)
-    limit = ranked[0][0] * _WORTH_TRYING
+    limit = ranked[0][0] * WORTH_TRYING
     found: list[Candidate] = []
-    for cost, choice in [entry for entry in ranked if entry[0] <= limit][:_MOST_TRIED]:
+    for cost, choice in [entry for entry in ranked if entry[0] <= limit][:MOST_TRIED]:
         label = f"direct {choice.product} {'x'.join(map(str, choice.tile))}"
         # The best one goes without saying: kernels of layers that were never tuned keep their names.
         found.append(Candidate(label, direct if not found else replace(direct, choice=choice), cost))
@@ -133,17 +152,17 @@ def _suits_winograd(direct: ConvSpec, target: Target) -> bool:
     )
 
 
-def choose(
-    ctx: Lowering, direct: ConvSpec, constants: Mapping[str, np.ndarray], storage: Storage
-) -> ConvSpec | WinogradSpec:
-    """The schedule's kernel for this layer where there is one, else the one with the lowest estimated cost.
-
-    Lean programs leave out kernels that need scratch memory.
-    """
-    found, key = candidates(direct, constants, ctx.target, storage), shape_key(direct)
+def choose(ctx: Lowering, direct: ConvSpec, constants: Mapping[str, np.ndarray], storage: Storage) -> Layer:
+    """The kernel of a dense layer. Lean programs leave out those that need scratch memory."""
+    found = candidates(direct, constants, ctx.target, storage)
     if ctx.lean:
         found = tuple(candidate for candidate in found if not isinstance(candidate.spec, WinogradSpec))
+    return decide(ctx, found, shape_key(direct), constants)
+
+
+def decide(ctx: Lowering, found: Sequence[Candidate], key: str, constants: Mapping[str, np.ndarray]) -> Layer:
+    """The schedule's kernel for this layer where there is one, else the first."""
     label = ctx.schedule.choices.get(key) if ctx.schedule else None
     chosen = next((candidate for candidate in found if candidate.label == label), found[0])
-    ctx.program.decisions.append(Decision(ctx.group_name, key, found, chosen, constants))
+    ctx.program.decisions.append(Decision(ctx.group_name, key, tuple(found), chosen, constants))
     return chosen.spec

@@ -11,12 +11,12 @@ from edgeq.compiler.kernels.dense.conv import ConvSpec
 from edgeq.compiler.kernels.dense.transpose import input_padding, phases
 from edgeq.compiler.kernels.dense.weights import Storage
 from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
-from edgeq.compiler.kernels.winograd.winograd import WinogradSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads
 from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue
-from edgeq.compiler.lower.select.choice import choose
+from edgeq.compiler.lower.select.choice import Layer, choose, decide
+from edgeq.compiler.lower.select.forms import depthwise_candidates, depthwise_key
 
 
 def lower_conv(ctx: Lowering, group: Group) -> None:
@@ -52,11 +52,12 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
 
 def _spec(
     ctx: Lowering, common: dict[str, Any], groups: int, constants: dict[str, np.ndarray], storage: Storage
-) -> ConvSpec | DepthwiseSpec | WinogradSpec:
+) -> Layer:
     """The kernel: depthwise where every channel is a group of its own."""
     weights = constants["w"]
     if groups == common["x"].c and groups > 1:
-        return DepthwiseSpec(**common).fitted(ctx.target, weights)
+        spec = DepthwiseSpec(**common).fitted(ctx.target, weights)
+        return decide(ctx, depthwise_candidates(spec, ctx.target), depthwise_key(spec), constants)
     return choose(ctx, ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage), constants, storage)
 
 

@@ -10,7 +10,8 @@ from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
 from edgeq.compiler.lower.select.attributes import integer, ints, rows_image, stored_epilogue
-from edgeq.compiler.lower.select.choice import choose
+from edgeq.compiler.lower.select.choice import choose, decide
+from edgeq.compiler.lower.select.forms import matmul_candidates, matmul_key
 from edgeq.compiler.lower.select.softmax import HANDLERS as SOFTMAX
 from edgeq.compiler.program import View
 
@@ -88,7 +89,8 @@ def lower_matmul(ctx: Lowering, group: Group) -> None:
         probability_bits=_probability_bits(node),
         b_extent=_extent(node),
     )
-    ctx.step(spec, {"a": a, "b": b, "y": out}, constants, macs=out.elements * a.shape[-1])
+    chosen = decide(ctx, matmul_candidates(spec, ctx.target), matmul_key(spec), constants)
+    ctx.step(chosen, {"a": a, "b": b, "y": out}, constants, chosen.macs)
     if out is not result:
         ctx.copy(out, result)
 
