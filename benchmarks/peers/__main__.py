@@ -11,7 +11,8 @@ peers as they run where there is AVX2 and nothing newer. SQNR is against ONNX Ru
 Work goes in stages, and --stages chooses them, so that only `time` needs a quiet core: `prepare` quantizes and
 compiles into --cache, `judge` runs the trial and evaluation samples, `time` races all sides and starts them cold.
 --json takes up every stage of every network as it ends; what it already has isn't done again unless --again is given,
-and networks may be measured by several commands that name the same file.
+and networks may be measured by several commands that name the same file. `--stages` with nothing behind it measures
+nothing and writes tables and plots of what --json has. README.md says how long it takes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import hold
+import plot
 from case import Case
 from common import Zoo
 from measure import STAGES, Measurement, untimed
 from models import ALL, case_of
 from results import Results, read, take_up
-from table import bars, markdown, summary
+from table import markdown, summary
 from turns import Side, python_of
 
 PEERS = {
@@ -53,7 +55,13 @@ def arguments() -> argparse.Namespace:
     here = Path(__file__).resolve().parents[2]
     parser.add_argument("--models", nargs="+", default=list(ALL), choices=ALL, metavar="NAME", help=", ".join(ALL))
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
-    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES, help="default: all of them")
+    parser.add_argument(
+        "--stages",
+        nargs="*",
+        default=list(STAGES),
+        metavar="STAGE",
+        help=f"of {', '.join(STAGES)}; none: report --json",
+    )
     parser.add_argument(
         "--target",
         nargs="+",
@@ -71,16 +79,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="results by network; read first, extended after every stage")
     parser.add_argument("--again", action="store_true", help="do what --json already has")
     parser.add_argument("--tables", type=Path, help="Markdown file to write, of all that --json has")
-    parser.add_argument("--plots", type=Path, help="folder for SVG plots")
+    parser.add_argument("--plots", type=Path, help="folder for SVG plots, of all that --json has")
     options = parser.parse_args()
     if max(options.threads) > len(options.cores):
         parser.error(f"{max(options.threads)} threads need as many --cores")
+    if not set(options.stages) <= set(STAGES):
+        parser.error(f"stages are {', '.join(STAGES)}")
+    if not options.stages and not (options.json and options.json.is_file()):
+        parser.error("without a stage there must be results in --json")
     return options
 
 
 def measure(options: argparse.Namespace) -> Results:
     """All networks and stages asked for, beside what --json has."""
-    zoo, sides, done = Zoo(options.zoo), sides_of(options), read(options.json)
+    done = read(options.json)
+    if not options.stages:
+        return done
+    zoo, sides = Zoo(options.zoo), sides_of(options)
     for name in options.models:
         case: Case = case_of(name, zoo, options.cache / name)
         for threads in options.threads:
@@ -104,9 +119,7 @@ def main() -> None:
     if options.tables:
         options.tables.write_text(text, encoding="utf-8")
     if options.plots:
-        options.plots.mkdir(parents=True, exist_ok=True)
-        for result in timed:
-            (options.plots / f"peers-{result['model']}-{result['threads']}.svg").write_text(bars(result))
+        plot.write(timed, options.plots)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,10 @@
-"""Results of `peers` as Markdown and as bars in SVG."""
+"""Results of `peers` as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from statistics import geometric_mean
 from typing import Any
-
-FONT = 'font-family="sans-serif" font-size="11"'
-OURS, THEIRS = "#1f6feb", "#8c959f"
-LEFT, WIDTH, BAR, GAP, TOP = 190, 640, 14, 4, 34
 
 
 def rows_of(result: dict[str, Any]) -> Iterable[list[str]]:
@@ -58,7 +53,7 @@ def markdown(result: dict[str, Any]) -> str:
     return title + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _fastest(result: dict[str, Any], held: bool) -> str | None:
+def fastest(result: dict[str, Any], held: bool) -> str | None:
     """The fastest peer, of those held to AVX2 or of the others."""
     sides = result["sides"]
     names = [n for n in sides if "time" in sides[n] and n not in result["ours"] and n.endswith("(AVX2)") == held]
@@ -76,7 +71,7 @@ def summary(results: Sequence[dict[str, Any]]) -> str:
     found: dict[tuple[int, bool], list[dict[str, dict[str, float]]]] = {}
     for result in results:
         start = [result["model"], str(result["threads"])]
-        names = [(held, _fastest(result, held)) for held in (False, True)]
+        names = [(held, fastest(result, held)) for held in (False, True)]
         for held, best in names:
             if best:
                 ratios = result["sides"][best]["ratios"]
@@ -93,29 +88,3 @@ def summary(results: Sequence[dict[str, Any]]) -> str:
 def _mean(rows: Sequence[dict[str, dict[str, float]]], name: str) -> str:
     values = [row[name]["median"] for row in rows if name in row]
     return f"{geometric_mean(values):.2f} of {len(values)}" if values else ""
-
-
-def bars(result: dict[str, Any]) -> str:
-    """Times of one network relative to the fastest float runtime's, as horizontal bars."""
-    sides = {name: side for name, side in result["sides"].items() if "time" in side}
-    names = sorted(sides, key=lambda name: sides[name]["time"]["median"])
-    longest = sides[names[-1]]["time"]["q3"]
-    height = TOP + len(names) * (BAR + GAP) + 10
-    title = f"{result['model']}, {result['threads']} thread(s): ms a run, whiskers are quartiles"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
-        f'<title>{escape(title)}</title><rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="10" y="18" {FONT} font-weight="bold">{escape(title)}</text>',
-    ]
-    for index, name in enumerate(names):
-        time = sides[name]["time"]
-        y, scale = TOP + index * (BAR + GAP), (WIDTH - LEFT - 80) / longest
-        end, low, high = (LEFT + time[key] * scale for key in ("median", "q1", "q3"))
-        colour, middle = (OURS if name in result["ours"] else THEIRS), y + BAR / 2
-        parts += [
-            f'<text x="{LEFT - 6}" y="{y + 11}" {FONT} text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="{BAR}" fill="{colour}"/>',
-            f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#24292f" stroke-width="2"/>',
-            f'<text x="{max(end, high) + 6:.1f}" y="{y + 11}" {FONT}>{time["median"] * 1e3:.3g}</text>',
-        ]
-    return "\n".join([*parts, "</svg>"]) + "\n"

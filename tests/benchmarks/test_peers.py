@@ -55,7 +55,35 @@ def test_tables(peers) -> None:
     assert "not run: no / route" in lines[6]
     assert len({line.count("|") for line in lines[2:]}) == 1
     assert "| tiny | 1 | onnxruntime fp32 | 2.00" in table.summary([found])
-    ElementTree.fromstring(table.bars(found))
+
+
+def test_plots(peers, tmp_path: Path) -> None:
+    """An overview for each kind of peer, with every target's ratio, and each network's times."""
+    turns, plot = peers("turns"), peers("plot")
+    found = result(turns)
+    held = found["sides"]["onnxruntime fp32"]
+    found["sides"]["onnxruntime fp32 (AVX2)"] = held | {"ratios": {"edgeq x86-avx2:w4": turns.spread(np.array([2.5]))}}
+    names = {path.name: path.read_text() for path in plot.write([found, found | {"threads": 4}], tmp_path)}
+    assert set(names) == {f"peers-{kind}-{threads}.svg" for kind in ("avx2", "tiny") for threads in (1, 4)}
+    texts = {name: [e.text for e in ElementTree.fromstring(text).iter() if e.text] for name, text in names.items()}
+    assert {"x86-avx2, 4-bit weights", "tiny", "onnxruntime fp32 (AVX2)", "2.50"} <= set(texts["peers-avx2-1.svg"])
+    assert any("4 threads" in text for text in texts["peers-avx2-4.svg"])
+    assert "2000" in texts["peers-tiny-1.svg"]  # 2 s in ms
+    assert not plot.write([], tmp_path / "none")
+
+
+def test_results_are_reported_without_measuring(peers, tmp_path: Path) -> None:
+    kept, tables = tmp_path / "peers.json", tmp_path / "peers.md"
+    found = result(peers("turns")) | {"stages": {"time": {}}}
+    kept.write_text(json.dumps({"results": [found]}))
+    command = [sys.executable, FOLDER, "--stages", "--json", kept, "--tables", tables, "--plots", tmp_path / "plots"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "onnxruntime fp32" in tables.read_text()
+    assert (tmp_path / "plots" / "peers-tiny-1.svg").is_file()
+    kept.unlink()
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "results in --json" in refused.stderr
 
 
 def test_a_network_that_no_peer_takes(peers) -> None:
