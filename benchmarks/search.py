@@ -33,17 +33,17 @@ from edgeq.search.searcher import Searcher
 from edgeq.search.solvers.evolve import evolve
 from edgeq.search.solvers.front import hypervolume
 from edgeq.search.solvers.sampling import random_search
-from edgeq.search.space import Form, Space, find_space
+from edgeq.search.space import Choice, Space, find_space
 from edgeq.search.store import Store
 
 
-def level_policies(space: Space, count: int, seed: int) -> list[dict[str, Form]]:
+def level_policies(space: Space, count: int, seed: int) -> list[dict[str, Choice]]:
     """Policies from wide to narrow: every layer draws from the forms around a level, so that costs spread."""
     generator = np.random.default_rng(seed)
     found = []
     for level in np.linspace(0, 1, count):
         chosen = {}
-        for layer in space.layers:
+        for layer in space.places:
             centre = level * (len(layer.forms) - 1) + generator.normal(0, 1)
             chosen[layer.name] = layer.forms[int(np.clip(np.rint(centre), 0, len(layer.forms) - 1))]
         found.append(chosen)
@@ -75,12 +75,12 @@ def fronts(problem: Problem, evaluations: int, seeds: int) -> None:
     """NSGA-II with predictor against random search."""
     space, store = find_space(problem.prepared.plan, narrowest_edge=2), Store()
     harm = sensitivities(problem, space, store)
-    cost = {x.name: {form: float(x.macs * form.bits * 8) for form in x.forms} for x in space.layers}
+    cost = {x.name: {form: float(x.macs * form.bits * 8) for form in x.forms} for x in space.places}
     costs = Costs({"bitops": cost}, {"bitops": 0.0}, 0, "modelled")
     with KernelBuilder() as builder:
         searcher = Searcher(problem, space, costs, harm, Limits(), "bitops", store, builder, 4, None)
 
-        def judge(policies: list[dict[str, Form]]) -> list[float]:
+        def judge(policies: list[dict[str, Choice]]) -> list[float]:
             return [each.accuracy for each in searcher.judge_all(policies)]
 
         for seed in range(seeds):

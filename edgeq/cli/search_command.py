@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     type=click.Choice(["latency", "instructions", "weights", "bitops", "energy", "accuracy"]),
     help="What to make small (default: latency, or instructions where the target only runs emulated); accuracy: large.",
 )
+@click.option(
+    "--space",
+    metavar="A,B",
+    help="What may be chosen: weights, activations, sides, softmax, gelu, requantize, nonlinear, scale, or all.",
+)
 @click.option("--widths", metavar="8,6,4", help="Bits to choose from (default: 8,7,6,5,4,3,2).")
 @click.option(
     "--edge-bits", type=click.IntRange(2, 8), default=8, show_default=True, help="Fewest in first and last layer."
@@ -86,6 +91,7 @@ def command(
     max_arena: str | None,
     min_accuracy: str | None,
     objective: str | None,
+    space: str | None,
     widths: str | None,
     edge_bits: int,
     policy: str | None,
@@ -107,7 +113,7 @@ def command(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Find the bits of each layer of MODEL that cost least on a target and keep to every limit.
+    """Find the bits and forms of each layer of MODEL that cost least on a target and keep to every limit.
 
     \b
     edgeq search model.onnx --target x86-avx2 --data calib.npz --eval eval.npz --min-accuracy -0.5 -o policy.yaml
@@ -136,6 +142,7 @@ def command(
             evaluation=evaluation,
             metric=metric,
             objective=objective,
+            space=None if space is None else tuple(space.split(",")),
             widths=_widths(widths),
             edge_bits=edge_bits,
             policy=policy,
@@ -177,7 +184,7 @@ def show(found: Found, output: str, hint: str) -> None:
 
     console = common.stdout_console()
     resources = [name for name in ("latency", "instructions", "weights") if name in found.best.predicted]
-    listing = common.table("", "accuracy", *resources, "bits", right=("accuracy", *resources))
+    listing = common.table("", "accuracy", *resources, "forms", right=("accuracy", *resources))
     for candidate in [*found.front, found.uniform]:
         mark = "→" if candidate is found.best else "8 bits" if candidate is found.uniform else ""
         listing.add_row(
@@ -217,6 +224,10 @@ def _accuracy(found: Found, value: float) -> str:
 
 
 def _spread(forms: Assignment) -> str:
-    """'3×8, 2×4p': layers by form; p: stored packed."""
-    counts = Counter(forms.values())
-    return ", ".join(f"{counts[form]}×{form}" for form in sorted(counts, reverse=True))
+    """'3×8, 2×4p, 4×softmax:shiftmax': layers by form; p: stored packed."""
+    from edgeq.search.space import Form
+
+    widths = Counter(form for form in forms.values() if isinstance(form, Form))
+    others = Counter(str(form) for form in forms.values() if not isinstance(form, Form))
+    counts = [(str(form), widths[form]) for form in sorted(widths, reverse=True)]
+    return ", ".join(f"{count}×{form}" for form, count in [*counts, *sorted(others.items())])

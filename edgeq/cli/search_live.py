@@ -52,6 +52,7 @@ def live(quiet: bool) -> Iterator[tuple[common.Progress, Watch]]:
 def front_table(front: Sequence[Candidate], objective: str) -> Any:
     """The front so far, cheapest first: its ends and what is evenly between them."""
     from edgeq.search.result.write import amount
+    from edgeq.search.space import Form
 
     listing = common.table("front so far", objective, "accuracy", right=(objective, "accuracy"))
     last = len(front) - 1
@@ -59,6 +60,7 @@ def front_table(front: Sequence[Candidate], objective: str) -> Any:
     for place in places:
         each = front[place]
         accuracy = units.percent(each.accuracy) if 0 <= each.accuracy <= 1 else f"{each.accuracy:.5g}"
-        bits = sum(form.bits for form in each.forms.values()) / max(1, len(each.forms))
+        widths = [form.bits for form in each.forms.values() if isinstance(form, Form)]
+        bits = sum(widths) / max(1, len(widths))
         listing.add_row(f"{bits:.1f} bits a layer", amount(objective, each.predicted[objective]), accuracy)
     return listing

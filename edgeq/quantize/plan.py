@@ -198,6 +198,11 @@ class Plan:
                 wanted[self.ties.scales.find(right)] = right
         return frozenset(group for group in wanted if self._only_on_the_right(group))
 
+    def right_sides(self) -> list[tuple[Layer, str]]:
+        """Products of two computed tensors whose right side may have RIGHT_BITS, with its scale group."""
+        found = [(layer, self.ties.scales.find(right)) for layer, _, right in self._products()]
+        return [(layer, group) for layer, group in found if self._only_on_the_right(group)]
+
     def _only_on_the_right(self, group: str) -> bool:
         """Whether nothing but movement and products whose right side they are reads the values of a scale group."""
         rights = {(layer.name, right) for layer, _, right in self._products()}

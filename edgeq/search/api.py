@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeq.files import check_output, write_text
 from edgeq.quantize.policy import Policy
 from edgeq.search.limits import Limits
+from edgeq.search.places import DEFAULT_KINDS, parse_kinds
 from edgeq.search.problem import Progress, load_problem
 from edgeq.search.result.found import Found
 from edgeq.search.result.write import policy_text
@@ -27,6 +29,7 @@ def search(
     metric: str = "top1",
     objective: str | None = None,
     widths: tuple[int, ...] | None = None,
+    space: Sequence[str] | None = None,
     edge_bits: int = 8,
     policy: str | Path | None = None,
     observer: str | None = None,
@@ -47,7 +50,7 @@ def search(
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> Found:
-    """Find the bits of each layer that cost least on a target and keep to every limit.
+    """Find the bits and forms of each layer that cost least on a target and keep to every limit.
 
     Args:
         model: float ONNX model. data: calibration data; with labels `y` it also judges accuracy.
@@ -57,6 +60,7 @@ def search(
             from the float model's outputs: no labels needed).
         objective: latency, instructions, weights, bitops, energy; None: the first of these that can be measured;
             accuracy: as much of it as the other limits allow.
+        space: what may be chosen, of `edgeq.search.places.KINDS`, or all; None: all but what rarely pays.
         widths: bits to choose from, 2 … 8. edge_bits: fewest of the first and last layer.
         policy: YAML: what is decided already. observer, preprocess: as for `quantize`.
         recipe, steps: of the final artifact, as for `quantize`; a longer recipe may keep more of narrower weights.
@@ -72,6 +76,7 @@ def search(
     Raises:
         UsageError: limits that no policy keeps to, or options that don't fit. EdgeqError: as `quantize` and `eval`.
     """
+    parse_kinds(space or ())
     for path in (output, html):
         if path is not None:
             check_output(path)
@@ -95,6 +100,7 @@ def search(
         limits or Limits(drop=0.5),
         objective=objective,
         widths=widths,
+        kinds=DEFAULT_KINDS if space is None else space,
         narrowest_edge=edge_bits,
         store=store,
         threads=threads,

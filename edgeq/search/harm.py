@@ -1,14 +1,22 @@
-"""What narrow weights of one layer do to the final output, for every layer and width, kept between searches."""
+"""What narrow weights of one layer do to the final output, for every layer and width, kept between searches.
+
+What other forms do is measured in `harm_forms.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from edgeq.cache import content_key
 from edgeq.errors import ToolError, UsageError
 from edgeq.search.problem import Problem, Progress
-from edgeq.search.space import WIDEST, Form, LayerSpace, Space
+from edgeq.search.space import WIDEST, Choice, Form, Place, Space
 from edgeq.search.store import Store
+
+if TYPE_CHECKING:
+    from edgeq.quantize.error.sensitivity import Rounding
 
 KIND = "sensitivity"
 #: divergence: of the final output with one layer narrowed; hessian: by the output's curvature (Hutchinson's trace).
@@ -16,10 +24,13 @@ MEASURES = ("divergence", "hessian")
 #: Most samples that second derivatives are taken on.
 CURVED = 16
 
+#: By layer: {bits: divergence}.
+Rows = Mapping[str, Mapping[int, float]]
+
 
 def sensitivities(
     problem: Problem, space: Space, store: Store, progress: Progress | None = None, measure: str = MEASURES[0]
-) -> dict[str, dict[Form, float]]:
+) -> dict[str, dict[Choice, float]]:
     """Layer → {form: divergence of the final output}: 0 at its widest, never less for fewer bits, the same packed.
 
     Args:
@@ -32,35 +43,54 @@ def sensitivities(
         raise UsageError(f"unknown measure {measure!r}", where="--sensitivity", hint=f"one of {', '.join(MEASURES)}")
     how = _measured if measure == "divergence" else _curved
     mark = [] if measure == "divergence" else [measure]
-    keys = {layer.name: content_key([problem.quantization, layer.name, *mark]) for layer in space.layers}
+    found: dict[str, dict[str, float]] = {place.name: {} for place in space.weighted}
+    for shifts in (False, True):
+        wanted = {
+            place.name: {f.bits for f in place.forms if isinstance(f, Form) and f.shifts is shifts and f != place.base}
+            for place in space.weighted
+        }
+        if not any(wanted.values()):
+            continue
+        marks = [*mark, "shifts"] if shifts else mark
+        keys = {name: content_key([problem.quantization, name, *marks]) for name in wanted}
+        for name, row in _known(problem, wanted, keys, store, partial(how, shifts=shifts, progress=progress)).items():
+            found[name] |= {f"{bits}{'s' if shifts else ''}": value for bits, value in row.items()}
+    return {place.name: _rising(found[place.name], place) for place in space.weighted}
+
+
+def _known(
+    problem: Problem,
+    wanted: Mapping[str, set[int]],
+    keys: Mapping[str, str],
+    store: Store,
+    how: Callable[[Problem, Sequence[str], Sequence[int]], Rows],
+) -> dict[str, dict[int, float]]:
+    """Rows by layer, from the store or measured and stored."""
     known: dict[str, dict[int, float]] = {}
     for name, key in keys.items():
-        stored = store.get(KIND, key) or {}
-        known[name] = {int(bits): value for bits, value in stored.items()}
-    wanted = {
-        layer.name: [w for w in layer.widths if w < WIDEST and w not in known[layer.name]] for layer in space.free
-    }
-    for widths in sorted({tuple(missing) for missing in wanted.values() if missing}):
-        names = [name for name, missing in wanted.items() if tuple(missing) == widths]
-        for name, row in how(problem, names, widths, progress).items():
+        known[name] = {int(bits): value for bits, value in (store.get(KIND, key) or {}).items()}
+    missing = {name: tuple(sorted(widths - set(known[name]), reverse=True)) for name, widths in wanted.items()}
+    for widths in sorted({each for each in missing.values() if each}):
+        for name, row in how(problem, [name for name in missing if missing[name] == widths], widths).items():
             known[name] |= row
             store.put(KIND, keys[name], {str(bits): value for bits, value in known[name].items()})
-    return {layer.name: _rising(known[layer.name], layer) for layer in space.layers}
+    return known
 
 
 def _measured(
-    problem: Problem, names: Sequence[str], widths: Sequence[int], progress: Progress | None
-) -> Mapping[str, Mapping[int, float]]:
+    problem: Problem, names: Sequence[str], widths: Sequence[int], *, shifts: bool, progress: Progress | None
+) -> Rows:
     """By running the network with one layer narrowed."""
     from edgeq.quantize.error.sensitivity import sensitivity
 
     plan, data = problem.prepared.plan, problem.prepared.data
-    return sensitivity(plan, data, widths, layers=names, rounding=problem.rounder, progress=progress).layers
+    rounding = _rounding(problem, names, shifts)
+    return sensitivity(plan, data, widths, layers=names, rounding=rounding, progress=progress).layers
 
 
 def _curved(
-    problem: Problem, names: Sequence[str], widths: Sequence[int], progress: Progress | None
-) -> Mapping[str, Mapping[int, float]]:
+    problem: Problem, names: Sequence[str], widths: Sequence[int], *, shifts: bool, progress: Progress | None
+) -> Rows:
     """By second derivatives through torch."""
     try:
         from edgeq.qat.curvature import second_order
@@ -70,13 +100,23 @@ def _curved(
         ) from error
     plan, data = problem.prepared.plan, problem.prepared.data
     feeds = list(data.feeds(min(data.runs, CURVED)))
-    return second_order(plan, feeds, widths, layers=names, rounding=problem.rounder)
+    return second_order(plan, feeds, widths, layers=names, rounding=_rounding(problem, names, shifts))
 
 
-def _rising(row: dict[int, float], layer: LayerSpace) -> dict[Form, float]:
+def _rounding(problem: Problem, names: Sequence[str], shifts: bool) -> Rounding:
+    """Integers of a layer, with scales that are shifts where that is asked for."""
+    if not shifts:
+        return problem.rounder
+    plan = problem.plan_of({name: Form(WIDEST, shifts=True) for name in names})
+    return lambda _, product, bits: problem.rounder(plan, product, bits)
+
+
+def _rising(row: Mapping[str, float], place: Place) -> dict[Choice, float]:
     """Noise can make fewer bits look better: an exact solver would take it at its word."""
-    found, worst = {}, 0.0
-    for form in layer.forms:
-        worst = max(worst, 0.0 if form.bits == layer.widths[0] else row.get(form.bits, 0.0))
-        found[form] = worst
+    found: dict[Choice, float] = {}
+    worst = {False: 0.0, True: 0.0}
+    for form in place.forms:
+        assert isinstance(form, Form)
+        worst[form.shifts] = max(worst[form.shifts], 0.0 if form == place.base else row.get(form.values, 0.0))
+        found[form] = worst[form.shifts] if not form.shifts else max(worst.values())
     return found

@@ -41,7 +41,7 @@ class Scorer:
     def __call__(self, outputs: Array, labels: Array, inputs: Array) -> float:
         """Value of outputs [n, …]."""
         if self.metric == DIVERGENCE:
-            return -_divergence(labels, outputs, self.classes)
+            return -divergence_of(labels, outputs, self.classes)
         from edgeq.evaluate.metrics import apply_metric, load_metric
 
         value = apply_metric(load_metric(self.metric), outputs, labels, inputs)
@@ -74,7 +74,7 @@ class Judge:
         return self.scorer(outputs, self.dataset.labels, next(iter(self.dataset.inputs.values())))
 
 
-def _divergence(reference: Array, outputs: Array, classes: bool) -> float:
+def divergence_of(reference: Array, outputs: Array, classes: bool) -> float:
     """Of outputs [n, …] from the float model's, in nats."""
     from edgeq.quantize.error.divergence import divergence
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeq.errors import UsageError
 from edgeq.search.judge import Judge, make_judge
-from edgeq.search.space import PACKED_FROM, Assignment, Form, Space
+from edgeq.search.space import Assignment, Space, layer_of
 
 if TYPE_CHECKING:
     from edgeq.compiler import Compiled, KernelBuilder
     from edgeq.compiler.target import Target
     from edgeq.integer import IntegerGraph
     from edgeq.quantize.pipeline import Prepared, QuantizeOptions
+    from edgeq.quantize.plan import Plan
     from edgeq.quantize.policy import LayerPolicy
     from edgeq.search.rounding import Rounder
 
@@ -53,21 +54,36 @@ class Problem:
 
         return steps_of(self.options.recipe, self.options.steps)
 
+    @cached_property
+    def classes(self) -> list[bool]:
+        """For each output of the graph, whether it holds logits or probabilities."""
+        from edgeq.quantize.error.divergence import class_outputs
+        from edgeq.quantize.promote import final_outputs
+        from edgeq.quantize.topology import name_of
+
+        topology = self.prepared.plan.topology
+        scored = final_outputs(topology)
+        outputs = [name_of(value) for value in topology.graph.outputs]
+        # Behind a softmax an output isn't the value that is scored, but stands for the same classes.
+        same = scored if len(scored) == len(outputs) else outputs
+        return class_outputs(topology, same)
+
     @property
     def target(self) -> Target:
         """The only target, or the best variant."""
         return self.targets[0]
 
     def policy_of(self, assignment: Assignment) -> Any:
-        """The user's policy with these widths on top."""
-        from edgeq.quantize.policy import LayerPolicy
-
+        """The user's policy with these forms on top."""
         policy = self.prepared.plan.policy
-        layers = {name: layer_policy(form) for name, form in assignment.items()}
-        merged = dict(policy.layers)
-        for name, choice in layers.items():
-            merged[name] = choice.over(merged.get(name, LayerPolicy()))
-        return policy.model_copy(update={"layers": merged})
+        return policy.model_copy(update={"layers": said_by(assignment, policy.layers)})
+
+    def plan_of(self, assignment: Assignment) -> Plan:
+        """The plan with these forms; ranges and promoted tensors are those of the problem."""
+        from edgeq.quantize.plan import Plan
+
+        plan = self.prepared.plan
+        return Plan(plan.topology, plan.ranges, self.policy_of(assignment), plan.promoted)
 
     @cached_property
     def rounder(self) -> Rounder:
@@ -80,22 +96,21 @@ class Problem:
         """Solve the integers of every layer in every width of a space, side by side."""
         from edgeq.quantize.products import products
 
-        widths = {layer.name: layer.widths for layer in space.layers}
+        widths = {place.name: place.widths for place in space.weighted}
         found = products(self.prepared.plan.topology)
         self.rounder.solve_all([(p, bits) for p in found for bits in widths[p.layer.name] if bits > 1], progress)
 
     def integerize(self, assignment: Assignment) -> IntegerGraph:
-        """The integer graph with these widths; ranges and 16-bit places are those of the plan."""
+        """The integer graph with these forms."""
         from edgeq.quantize.integerize import build
-        from edgeq.quantize.plan import Plan
         from edgeq.quantize.products import bits_of, products
 
-        plan = self.prepared.plan
-        mixed = Plan(plan.topology, plan.ranges, self.policy_of(assignment), plan.promoted)
+        mixed = self.plan_of(assignment)
         # One bit is ±1 with a scale of its own: there is nothing to search.
-        layers = [(product, bits_of(mixed, product)) for product in products(plan.topology)]
-        self.rounder.solve_all([(product, bits) for product, bits in layers if bits > 1])
-        weights = {p.layer.name: self.rounder(plan, p, bits) for p, bits in layers if bits > 1}
+        layers = [(product, bits_of(mixed, product)) for product in products(mixed.topology)]
+        layers = [(product, bits) for product, bits in layers if bits > 1]
+        self.rounder.solve_all(layers, plan=mixed)
+        weights = {product.layer.name: self.rounder(mixed, product, bits) for product, bits in layers}
         return build(mixed.with_weights(weights)).graph
 
     def artifact(
@@ -123,14 +138,15 @@ def write_artifact(graph: IntegerGraph, target: Target, path: Path, builder: Ker
     return compiled
 
 
-def layer_policy(form: Form) -> LayerPolicy:
-    """A form as the policy says it; how more than four bits are stored is never a choice."""
+def said_by(assignment: Assignment, given: Mapping[str, LayerPolicy]) -> dict[str, LayerPolicy]:
+    """Entries of a policy by layer: those given, with the forms of an assignment on top."""
     from edgeq.quantize.policy import LayerPolicy
 
-    storage: Literal["fast", "small"] | None = None
-    if form.bits <= PACKED_FROM:
-        storage = "small" if form.packed else "fast"
-    return LayerPolicy(weight_bits=form.bits, weights=storage)
+    merged = dict(given)
+    for name, choice in assignment.items():
+        layer = layer_of(name, choice)
+        merged[layer] = choice.change.over(merged.get(layer, LayerPolicy()))
+    return merged
 
 
 def load_problem(

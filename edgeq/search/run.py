@@ -15,17 +15,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeq.errors import UsageError
-from edgeq.search.costs.cost import Costs, measure
+from edgeq.search.costs.cost import Costs, effective, gainful, measure, useful
 from edgeq.search.evaluate import Workers
 from edgeq.search.limits import ACCURACY, RESOURCES, Limits
+from edgeq.search.places import DEFAULT_KINDS, parse_kinds
 from edgeq.search.problem import Problem, Progress
 from edgeq.search.result.final import Measured, measure_final
 from edgeq.search.result.found import Found
-from edgeq.search.result.refuse import check_limits, impossible
+from edgeq.search.result.refuse import check_limits, impossible, left_out
 from edgeq.search.searcher import Candidate, Searcher, Watch
 from edgeq.search.solvers import milp
 from edgeq.search.solvers.front import front_of
-from edgeq.search.space import Form, find_space
+from edgeq.search.space import WIDTHS, Choice, find_space
 from edgeq.search.store import Store
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def find_policy(
     *,
     objective: str | None = None,
     widths: tuple[int, ...] | None = None,
+    kinds: Sequence[str] = DEFAULT_KINDS,
     narrowest_edge: int = 8,
     store: Store | None = None,
     builder: KernelBuilder | None = None,
@@ -70,7 +72,8 @@ def find_policy(
         problem: of `load_problem`. limits: hard.
         objective: latency, instructions, weights, bitops or energy; None: the first of these that was measured;
             accuracy: as much of it as the other limits allow.
-        widths: bits that may be chosen; None: 2 … 8. narrowest_edge: fewest bits of the first and last layer.
+        kinds: what may be chosen, of `places.KINDS`.
+        widths: bits of weights; None: 2 … 8. narrowest_edge: fewest bits of the first and last layer.
         store: what is known from earlier searches; None: the one in the cache.
         builder: code generators. threads: samples judged at a time.
         solver: milp (exact within a budget of sensitivity) or nsga2 (evolves the front on judged accuracies).
@@ -85,18 +88,26 @@ def find_policy(
     """
     from edgeq.compiler import KernelBuilder as Builder
     from edgeq.search.harm import sensitivities
+    from edgeq.search.harm_forms import form_harm
 
     facts = store or Store()
     if solver not in SOLVERS:
         raise UsageError(f"unknown solver {solver!r}", where="--solver", hint=f"one of {', '.join(SOLVERS)}")
     plan = problem.prepared.plan
-    space = find_space(plan, widths, narrowest_edge) if widths else find_space(plan, narrowest_edge=narrowest_edge)
+    space = find_space(plan, widths or WIDTHS, narrowest_edge, parse_kinds(kinds))
     with ExitStack() as stack:
         builder = builder or stack.enter_context(Builder())
         problem.round_all(space, progress)
+        wanted, space = space, effective(problem, space, progress)
         costs = measure(problem, space, facts, builder, progress, costs_from)
-        harm = sensitivities(problem, space, facts, progress, measure_harm)
         chosen = _objective(None if objective == ACCURACY else objective, costs)
+        counted = [name for name in costs.tables if name == chosen or limits.of(name) is not None]
+        space = gainful(space, costs, counted)
+        harm = sensitivities(problem, space, facts, progress, measure_harm)
+        harm |= form_harm(problem, wanted, space, facts, builder, threads, progress)
+        space = useful(space, costs, counted, harm)
+        costs = costs.restricted(space)
+        costs.notes.extend(left_out(wanted, space, problem.name))
         searcher = Searcher(problem, space, costs, harm, limits, chosen, facts, builder, threads, progress)
         searcher.most_accurate, searcher.watch = objective == ACCURACY, watch
         check_limits(searcher)
@@ -191,7 +202,7 @@ def _by_evolution(searcher: Searcher, evaluations: int, seed: int) -> None:
     searcher.expected = evaluations + 1
     proposed = [searcher.propose(budget) for budget in _budgets(searcher)[::3]]
 
-    def judge(policies: Sequence[dict[str, Form]]) -> list[float]:
+    def judge(policies: Sequence[dict[str, Choice]]) -> list[float]:
         return [candidate.accuracy for candidate in searcher.judge_all(policies)]
 
     evolve(

@@ -17,7 +17,7 @@ from edgeq.search.result.final import final_accuracy, final_graph, stored_graph
 from edgeq.search.solvers import milp
 from edgeq.search.solvers.front import front_of
 from edgeq.search.solvers.milp import Bound
-from edgeq.search.space import Assignment, Form, Space
+from edgeq.search.space import WIDEST, Assignment, Choice, Form, Space, choice_of
 from edgeq.search.store import Store
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class Candidate:
     """An assignment with what is predicted and known about it.
 
     Attributes:
-        forms: layer → form. harm: Σ sensitivity. predicted: resource → amount (Costs). accuracy: of the judge.
+        forms: place → form. harm: Σ sensitivity. predicted: resource → amount (Costs). accuracy: of the judge.
     """
 
-    forms: dict[str, Form]
+    forms: dict[str, Choice]
     harm: float
     predicted: dict[str, float]
     accuracy: float
@@ -51,7 +51,7 @@ class Searcher:
     problem: Problem
     space: Space
     costs: Costs
-    harm: dict[str, dict[Form, float]]
+    harm: dict[str, dict[Choice, float]]
     limits: Limits
     objective: str
     store: Store
@@ -61,7 +61,7 @@ class Searcher:
     workers: Workers | None = None
     watch: Watch | None = None
     expected: int = 0
-    seen: dict[tuple[tuple[str, Form], ...], Candidate] = field(default_factory=dict)
+    seen: dict[tuple[tuple[str, Choice], ...], Candidate] = field(default_factory=dict)
     fresh: int = 0
     most_accurate: bool = False
     judged: dict[str, float] = field(default_factory=dict)
@@ -85,12 +85,12 @@ class Searcher:
                 found.append(Bound(table, most - self.costs.fixed[resource]))
         return found
 
-    def propose(self, budget: float) -> dict[str, Form] | None:
+    def propose(self, budget: float) -> dict[str, Choice] | None:
         """The cheapest assignment within the limits and a sensitivity budget."""
         cost = self.costs.tables[self.objective]
         return milp.solve(self.space, cost, [*self.bounds(), Bound(self.harm, budget)], tie_break=self.harm)
 
-    def least_harmful(self, harm: milp.Table | None = None) -> dict[str, Form] | None:
+    def least_harmful(self, harm: milp.Table | None = None) -> dict[str, Choice] | None:
         """The assignment of least sensitivity within the limits: where accuracy fails here, it fails everywhere.
 
         Args:
@@ -139,8 +139,11 @@ class Searcher:
     def leave_behind(self) -> None:
         """Store what was judged for searches on other targets; only a search that ends does."""
         policies = [
-            {"forms": {name: list(form) for name, form in each.forms.items()}, "accuracy": self.judged[key]}
-            for key, each in ((self.key(each.forms), each) for each in self.seen.values())
+            {
+                "forms": {name: list(form) for name, form in self.space.changes(each.forms).items()},
+                "accuracy": self.judged[self.key(each.forms)],
+            }
+            for each in self.seen.values()
         ]
         self.store.put(PAST_KIND, self._place(self.problem.name), {"from": self._forerunners(), "policies": policies})
 
@@ -150,8 +153,9 @@ class Searcher:
         for target in self._forerunners():
             past = self.store.get(PAST_KIND, self._place(target)) or {"policies": []}
             for policy in past["policies"]:
-                forms = {name: Form(*form) for name, form in policy["forms"].items()}
-                if all(forms.get(layer.name) in layer.forms for layer in self.space.layers):
+                changed = {name: choice_of(form) for name, form in policy["forms"].items()}
+                forms = {**self.space.uniform(WIDEST), **changed}
+                if len(forms) == len(self.space.places) and all(forms[p.name] in p.forms for p in self.space.places):
                     candidate = self._candidate(forms, float(policy["accuracy"]))
                     found.append((candidate.harm, self.is_good(candidate)))
         return found
@@ -169,7 +173,9 @@ class Searcher:
 
     def finish(self, candidate: Candidate) -> tuple[Candidate, IntegerGraph]:
         """The candidate with the accuracy of its final graph, and that graph."""
-        key = content_key([self.key(candidate.forms), *self.problem.steps])
+        # How weights are stored stands in the graph, too.
+        said = [f"{name}={form}" for name, form in sorted(self.space.changes(candidate.forms).items())]
+        key = content_key([self.problem.digest, *said, *self.problem.steps])
         graph = stored_graph(key, lambda: final_graph(self.problem, candidate.forms))
         accuracy = self.store.get(FINAL_KIND, key)
         if accuracy is None:
@@ -179,7 +185,9 @@ class Searcher:
 
     def key(self, forms: Assignment) -> str:
         """Names a judgement by everything it depends on."""
-        return content_key([self.problem.digest, *(f"{name}={form.bits}" for name, form in sorted(forms.items()))])
+        changes = self.space.changes(forms)
+        said = (f"{name}={form.values if isinstance(form, Form) else form}" for name, form in sorted(changes.items()))
+        return content_key([self.problem.digest, *said])
 
     def is_good(self, candidate: Candidate) -> bool:
         """Whether it keeps to the accuracy limit."""

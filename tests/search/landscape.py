@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgeq.search.space import Form, LayerSpace, Space
+from edgeq.search.space import Form, Place, Space
 
 FORMS = tuple(Form(bits) for bits in (8, 6, 5, 4, 3, 2))
 
@@ -17,7 +17,7 @@ class Landscape:
 
     def __init__(self, layers: int = 12, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
-        self.space = Space(tuple(LayerSpace(f"l{i}", 10, 10, FORMS) for i in range(layers)))
+        self.space = Space(tuple(Place(f"l{i}", 10, 10, FORMS) for i in range(layers)))
         size = generator.lognormal(0, 1, layers)
         fragile = generator.lognormal(0, 1.2, layers)
         self.cost = {f"l{i}": {f: float(size[i] * f.bits) for f in FORMS} for i in range(layers)}
@@ -27,7 +27,7 @@ class Landscape:
 
     def accuracy(self, forms: Mapping[str, Form]) -> float:
         """The truth."""
-        row = [self.harm[layer.name][forms[layer.name]] for layer in self.space.layers]
+        row = [self.harm[layer.name][forms[layer.name]] for layer in self.space.places]
         joint = sum((a * b) ** 0.5 for a, b in itertools.pairwise(row))
         return float(0.9 * np.exp(-sum(row) - 0.5 * joint))
 

@@ -38,7 +38,14 @@ def search(digits: Path, path: Path) -> Found:
     problem = load_problem(
         digits / "digits.onnx", digits / "calib.npz", "x86-avx2", evaluation=digits / "eval.npz", calib_samples=32
     )
-    return find_policy(problem, Limits(drop=1.0), objective="bitops", widths=(8, 4, 2), store=Store(path))
+    return find_policy(
+        problem,
+        Limits(drop=1.0),
+        objective="bitops",
+        widths=(8, 4, 2),
+        kinds=("weights", "requantize"),
+        store=Store(path),
+    )
 
 
 def test_killed_search_goes_on(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

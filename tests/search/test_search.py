@@ -36,7 +36,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_accuracy_is_kept_and_bits_are_saved(problem: Problem, store: Store) -> None:
-    found = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    found = find_policy(
+        problem, Limits(drop=0.5), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2)
+    )
     assert found.best.accuracy >= problem.judge.reference - 0.005
     assert found.best.predicted["bitops"] < 0.8 * found.uniform.predicted["bitops"]
     assert {form.bits for form in found.best.forms.values()} <= {8, 4, 2}
@@ -51,7 +53,7 @@ def test_the_front_is_shown_as_it_grows(problem: Problem, store: Store) -> None:
 
     fronts: list[int] = []
     found = find_policy(
-        problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2),
+        problem, Limits(drop=0.5), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2),
         watch=lambda front, objective: fronts.append(len(front)),
     )  # fmt: skip
     assert len(fronts) >= found.judged[0]
@@ -64,9 +66,13 @@ def test_the_front_is_shown_as_it_grows(problem: Problem, store: Store) -> None:
 
 
 def test_as_accurate_as_a_limit_allows(problem: Problem, store: Store) -> None:
-    cheap = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    cheap = find_policy(
+        problem, Limits(drop=0.5), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2)
+    )
     most = cheap.costs.total("weights", cheap.space.uniform(4, True))
-    found = find_policy(problem, Limits(weights=most), objective="accuracy", store=store, widths=(8, 4, 2))
+    found = find_policy(
+        problem, Limits(weights=most), objective="accuracy", store=store, kinds=("weights",), widths=(8, 4, 2)
+    )
     assert found.best.predicted["weights"] <= most < found.uniform.predicted["weights"]
     within = [each for each in found.seen if each.predicted["weights"] <= most]
     assert found.best.accuracy >= max(each.accuracy for each in within) - 0.02  # made anew, a sample may change
@@ -78,21 +84,25 @@ def test_without_labels_closeness_to_the_float_model_counts(digits: Path, tmp_pa
     close = load_problem(digits / "digits.onnx", tmp_path / "x.npz", TARGET, metric="divergence")
     assert close.judge.reference == 0
     assert not close.judge.has_labels
-    found = find_policy(close, Limits(drop=0.01), objective="bitops", store=store, widths=(8, 4, 2))
+    found = find_policy(close, Limits(drop=0.01), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2))
     assert -0.01 <= found.best.accuracy < 0
     assert found.uniform.accuracy > min(each.accuracy for each in found.seen)
 
 
 def test_second_search_judges_nothing_again(problem: Problem, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    first = find_policy(
+        problem, Limits(drop=0.5), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2)
+    )
     monkeypatch.setattr(module, "judge_assignment", lambda *a: pytest.fail("judged again"))
-    again = find_policy(problem, Limits(drop=0.5), objective="bitops", store=store, widths=(8, 4, 2))
+    again = find_policy(
+        problem, Limits(drop=0.5), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2)
+    )
     assert again.best == first.best
     assert again.judged[1] == 0
 
 
 def test_policy_is_what_was_judged(problem: Problem, store: Store, digits: Path, tmp_path: Path) -> None:
-    found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4))
+    found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, kinds=("weights",), widths=(8, 4))
     text = policy_text(found, Policy(), "digits.onnx", TARGET)
     policy = Policy.parse(text)
     for name, form in found.best.forms.items():
@@ -114,7 +124,7 @@ def test_fixed_layers_stay(digits: Path, store: Store, problem: Problem, tmp_pat
         calib_samples=64,
         policy=policy,
     )
-    found = find_policy(fixed, Limits(), objective="bitops", store=store, widths=(8, 4))
+    found = find_policy(fixed, Limits(), objective="bitops", store=store, kinds=("weights",), widths=(8, 4))
     assert found.best.forms[middle].bits == 5
     text = policy_text(found, Policy.load(policy), "digits.onnx", TARGET)
     assert Policy.parse(text).layer(middle).requantize == "single"
@@ -131,7 +141,7 @@ def test_fixed_layers_stay(digits: Path, store: Store, problem: Problem, tmp_pat
 )
 def test_impossible_limits_are_named(limits: Limits, where: str, problem: Problem, store: Store) -> None:
     with pytest.raises(UsageError, match="no policy keeps to") as caught:
-        find_policy(problem, limits, objective="weights", store=store, widths=(8, 4))
+        find_policy(problem, limits, objective="weights", store=store, kinds=("weights",), widths=(8, 4))
     assert caught.value.where == where
     assert "allow" in (caught.value.hint or "")
 
@@ -184,7 +194,7 @@ def test_what_compile_makes_of_the_policy_was_judged(
     import edgeq as package
     from edgeq.search.result.final import final_graph
 
-    found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4))
+    found = find_policy(problem, Limits(drop=1.0), objective="bitops", store=store, kinds=("weights",), widths=(8, 4))
     path = tmp_path / "policy.yaml"
     path.write_text(policy_text(found, Policy(), "digits.onnx", TARGET), encoding="utf-8")
     made = package.quantize(digits / "digits.onnx", digits / "calib.npz", samples=64, policy=path).graph
@@ -196,7 +206,14 @@ def test_what_compile_makes_of_the_policy_was_judged(
 
 def test_evolution(problem: Problem, store: Store) -> None:
     found = find_policy(
-        problem, Limits(drop=1.0), objective="bitops", store=store, widths=(8, 4, 2), solver="nsga2", evaluations=10
+        problem,
+        Limits(drop=1.0),
+        objective="bitops",
+        store=store,
+        kinds=("weights",),
+        widths=(8, 4, 2),
+        solver="nsga2",
+        evaluations=10,
     )
     assert found.best.accuracy >= problem.judge.reference - 0.01
     assert found.best.predicted["bitops"] < found.uniform.predicted["bitops"]
@@ -206,15 +223,17 @@ def test_evolution(problem: Problem, store: Store) -> None:
 
 
 def test_the_least_harmful_within_a_tight_limit_is_tried(problem: Problem, store: Store) -> None:
-    everything = find_policy(problem, Limits(), objective="bitops", store=store, widths=(8, 4))
+    everything = find_policy(problem, Limits(), objective="bitops", store=store, kinds=("weights",), widths=(8, 4))
     narrow = everything.costs.tables["weights"]
     least = everything.costs.fixed["weights"] + sum(min(row.values()) for row in narrow.values())
     wide = everything.uniform.predicted["weights"]
     limit = least + 0.4 * (wide - least)
-    found = find_policy(problem, Limits(weights=limit), objective="bitops", store=store, widths=(8, 4))
+    found = find_policy(
+        problem, Limits(weights=limit), objective="bitops", store=store, kinds=("weights",), widths=(8, 4)
+    )
     assert found.best.predicted["weights"] <= limit
     tried = min(candidate.harm for candidate in found.seen if candidate.predicted["weights"] <= limit)
-    layers = [[(narrow[x.name][f], found.sensitivity[x.name][f]) for f in x.forms] for x in found.space.layers]
+    layers = [[(narrow[x.name][f], found.sensitivity[x.name][f]) for f in x.forms] for x in found.space.places]
     fixed = everything.costs.fixed["weights"]
     within = (
         sum(harm for _, harm in choice)

@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 
 from edgeq.search.solvers import greedy, milp
 from edgeq.search.solvers.milp import Bound, total
-from edgeq.search.space import Form, LayerSpace, Space
+from edgeq.search.space import Choice, Form, Place, Space, Variant
 
 FORMS = (Form(8), Form(6), Form(4), Form(4, True), Form(2))
+VARIANTS = tuple(Variant("softmax", "softmax", value) for value in ("exp2", "shiftmax"))
 
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Space, dict, dict, float, float]:
-    """Up to five layers with arbitrary costs, rising harms, a budget and a limit on a second resource."""
-    count = draw(st.integers(1, 5))
+    """Up to eight places of both kinds: arbitrary costs, rising harms, a budget and a limit on a second resource."""
+    count = draw(st.integers(1, 8))
     layers = []
     for index in range(count):
-        forms = tuple(sorted(draw(st.sets(st.sampled_from(FORMS), min_size=1)), key=FORMS.index))
-        layers.append(LayerSpace(f"l{index}", 10, 10, forms))
+        some = st.sets(st.sampled_from(FORMS), min_size=1, max_size=3 if count > 5 else 5)
+        widths = tuple(sorted(draw(some), key=FORMS.index))
+        forms: tuple[Choice, ...] = VARIANTS if draw(st.booleans()) else widths
+        layers.append(Place(f"l{index}", 10, 10, forms))
     cost = {x.name: {w: draw(st.integers(1, 1000)) * 1e-7 for w in x.forms} for x in layers}
     harm = {}
     for layer in layers:
@@ -32,9 +35,9 @@ def problems(draw: st.DrawFn) -> tuple[Space, dict, dict, float, float]:
     return Space(tuple(layers)), cost, harm, draw(st.integers(0, 200)) + 0.5, draw(st.integers(1, 3000)) * 1e-7 + 5e-8
 
 
-def everything(space: Space) -> list[dict[str, Form]]:
-    names = [layer.name for layer in space.layers]
-    return [dict(zip(names, bits, strict=True)) for bits in itertools.product(*(x.forms for x in space.layers))]
+def everything(space: Space) -> list[dict[str, Choice]]:
+    names = [layer.name for layer in space.places]
+    return [dict(zip(names, bits, strict=True)) for bits in itertools.product(*(x.forms for x in space.places))]
 
 
 @settings(deadline=None, max_examples=150)

@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_second_target_asks_little(digits: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"objective": "bitops", "widths": (8, 4, 2), "store": store}
+    settings = {"objective": "bitops", "widths": (8, 4, 2), "store": store, "kinds": ("weights",)}
     first = find_policy(load(digits, "x86-avx2"), Limits(drop=1.0), **settings)  # type: ignore[arg-type]
     sensitivities = importlib.import_module("edgeq.quantize.error.sensitivity")
     monkeypatch.setattr(sensitivities, "sensitivity", lambda *a, **k: pytest.fail("measured again"))
@@ -53,7 +53,7 @@ def test_predicted_costs_compile_nothing(digits: Path, store: Store, monkeypatch
         monkeypatch.setattr("edgeq.compiler.compile_graph", lambda *a, **k: pytest.fail("compiled"))
         known = measure(problem, space, store, builder, source="predicted")
         narrower = measure(problem, find_space(problem.prepared.plan, (8, 6)), store, builder, source="predicted")
-    for layer in space.layers:
+    for layer in space.places:
         for form in layer.forms:
             assert known.tables["latency"][layer.name][form] == pytest.approx(
                 found.tables["latency"][layer.name][form], rel=0.5

@@ -1,9 +1,10 @@
-"""What each layer costs on the target in every form it may have.
+"""What each place costs on the target in every form it may have.
 
-The network is compiled once for each form with every layer in that form; each layer runs the kernel it would run in a
-mixed network, with its real shapes and neighbours. Bytes come from the artifact, times from the runtime's own step
-timer (all networks in turns, so that a busy machine disturbs them alike), instructions from the emulator or an emulated
-board: exact and the same in every run. Without compiling, `predicted` costs come from kernels measured before.
+The network is compiled once for each form of weights with every layer in that form, and a few times for everything
+else (`probes.py`); each layer runs the kernel it would run in a mixed network, with its real shapes and neighbours.
+Bytes come from the artifact, times from the runtime's own step timer (all networks in turns, so that a busy machine
+disturbs them alike), instructions from the emulator or an emulated board: exact and the same in every run. Without
+compiling, `predicted` costs come from kernels measured before.
 
 A target that stands for several processors costs what the one takes that takes most, layer by layer: no variant
 exceeds what is predicted.
@@ -12,33 +13,33 @@ exceeds what is predicted.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from edgeq.errors import UsageError
 from edgeq.search.costs import estimate
 from edgeq.search.costs.counting import count
-from edgeq.search.costs.energy import BYTE, energy_table
+from edgeq.search.costs.energy import BYTE, bitops_table, energy_table
 from edgeq.search.costs.networks import Network, compile_network, plan_network
+from edgeq.search.costs.probes import Probe, other_probes, weight_probes, without_effect
+from edgeq.search.costs.tables import Rows, by_place, no_better, no_gain
+from edgeq.search.costs.timing import machine, times
 from edgeq.search.problem import Problem, Progress
 from edgeq.search.solvers.milp import Table
-from edgeq.search.space import Assignment, Form, Space
+from edgeq.search.space import WIDEST, Assignment, Choice, Space
 from edgeq.search.store import Store
 
 if TYPE_CHECKING:
     from edgeq.compiler import KernelBuilder
     from edgeq.compiler.target import Target
 
-ROUNDS = 15
-BURST = 20
+#: Share of the whole that a form which isn't of weights must save to be a choice.
+GAIN = 1e-4
 #: Where costs come from.
 SOURCES = ("measured", "predicted")
-Rows = Sequence[Sequence[float]]
 
 
 @dataclass
@@ -46,19 +47,27 @@ class Costs:
     """Cost of every layer in every form, and of what no choice changes.
 
     Attributes:
-        tables: resource → layer → {form: amount}: latency in seconds, instructions, weights in bytes, bitops, energy
+        tables: resource → place → {form: amount}: latency in seconds, instructions, weights in bytes, bitops, energy
             in joules (a proxy, see `energy.py`).
-        fixed: resource → amount of all steps without a choice.
+        fixed: resource → amount of all steps that belong to no weights.
         arena: bytes, the most of all forms.
         measured: "native", "emulated" (instructions only), "predicted", or "modelled" (sizes only).
         notes: what could not be measured and why, and how far guesses are off.
     """
 
-    tables: dict[str, dict[str, dict[Form, float]]]
+    tables: dict[str, dict[str, dict[Choice, float]]]
     fixed: dict[str, float]
     arena: int
     measured: str
     notes: list[str] = field(default_factory=list)
+
+    def restricted(self, space: Space) -> Costs:
+        """The same for a space with fewer forms."""
+        tables = {
+            resource: {place.name: {form: table[place.name][form] for form in place.forms} for place in space.places}
+            for resource, table in self.tables.items()
+        }
+        return replace(self, tables=tables)
 
     def total(self, resource: str, assignment: Assignment) -> float:
         """Predicted amount of a mixed network."""
@@ -121,15 +130,13 @@ def _on(
 ) -> Costs:
     """Costs on one processor."""
     with tempfile.TemporaryDirectory(prefix="edgeq-costs-") as folder:
+        make = partial(_network, problem, target, None if source == "predicted" else (Path(folder), builder))
+        probes = [*weight_probes(space), *other_probes(space)]
         networks = []
-        for done, form in enumerate(space.forms, start=1):
-            graph = problem.integerize(space.uniform(*form))
-            if source == "predicted":
-                networks.append(plan_network(graph, form, target))
-            else:
-                networks.append(compile_network(graph, form, target, Path(folder), builder))
+        for done, probe in enumerate(probes, start=1):
+            networks.append(make(probe))
             if progress:
-                progress("networks", done, len(space.forms))
+                progress("networks", done, len(probes))
         if source == "predicted":
             amounts, notes = _predicted(networks, store, target)
             measured = "predicted" if amounts else "modelled"
@@ -139,13 +146,71 @@ def _on(
     amounts["weights"] = [[float(step.weights) for step in network.steps] for network in networks]
     tables, fixed = {}, {}
     for resource, rows in amounts.items():
-        tables[resource], fixed[resource] = _by_layer(space, networks, rows)
-    tables["bitops"] = {
-        layer.name: {form: float(layer.macs * form.bits * 8) for form in layer.forms} for layer in space.layers
-    }
-    fixed["bitops"] = 0.0
+        tables[resource], fixed[resource] = by_place(space, probes, networks, rows)
+    tables["bitops"], fixed["bitops"] = bitops_table(space), 0.0
     tables["energy"], fixed["energy"] = energy_table(space, tables["weights"]), fixed["weights"] * BYTE
     return Costs(tables, fixed, max(network.arena for network in networks), measured, notes)
+
+
+def _network(problem: Problem, target: Target, build: tuple[Path, KernelBuilder] | None, probe: Probe) -> Network:
+    """The network of a probe, compiled in a folder; None: only planned."""
+    graph = problem.integerize(probe.assignment)
+    if build is None:
+        return plan_network(graph, probe.form, target)
+    folder, builder = build
+    return compile_network(graph, probe.form, target, folder, builder)
+
+
+def effective(problem: Problem, space: Space, progress: Progress | None = None) -> Space:
+    """The space without forms that lead to the kernels that are there anyway, on every target of the problem.
+
+    Networks are only planned for it.
+    """
+    probes = other_probes(space)
+    if not probes:
+        return space
+    useless: list[dict[str, list[Choice]]] = []
+    for target in problem.targets:
+        base = _network(problem, target, None, weight_probes(space)[0])
+        pairs = []
+        for done, probe in enumerate(probes, start=1):
+            pairs.append((probe, _network(problem, target, None, probe)))
+            if progress:
+                progress("planning", done, len(probes))
+        useless.append(without_effect(space, base, pairs))
+    return without(space, common(useless))
+
+
+def gainful(space: Space, costs: Costs, resources: Collection[str]) -> Space:
+    """The space without forms that save none of some resources beside a finer form of their place."""
+    counted = {name: table for name, table in costs.tables.items() if name in resources}
+    totals = {name: costs.total(name, space.uniform(WIDEST)) for name in counted}
+    return without(space, no_gain(space, counted, totals, GAIN))
+
+
+def useful(space: Space, costs: Costs, resources: Collection[str], harm: Table) -> Space:
+    """The space without forms that neither save some of these resources nor lose less than what their place has."""
+    counted = {name: table for name, table in costs.tables.items() if name in resources}
+    return without(space, no_better(space, counted, harm))
+
+
+def without(space: Space, forms: Mapping[str, Collection[Choice]]) -> Space:
+    """The space without some forms of some places; what a place has anyway stays."""
+    return space.restricted(
+        {
+            place.name: [form for form in place.forms if form == place.base or form not in forms[place.name]]
+            for place in space.places
+            if place.name in forms
+        }
+    )
+
+
+def common(found: Sequence[Mapping[str, Collection[Choice]]]) -> dict[str, list[Choice]]:
+    """Forms that every one of several lists by place has."""
+    return {
+        name: [form for form in forms if all(form in each.get(name, ()) for each in found)]
+        for name, forms in found[0].items()
+    }
 
 
 def _measured(
@@ -154,12 +219,12 @@ def _measured(
     """Times where the code runs here, instructions where there is an emulator; every step is remembered."""
     amounts: dict[str, Rows] = {}
     if target.runs_here():
-        amounts["latency"] = _times(networks, store, target, progress)
+        amounts["latency"] = times(networks, store, target, progress)
     instructions, why = count(networks, store, target, progress)
     if instructions is not None:
         amounts["instructions"] = instructions
     for resource, rows in amounts.items():
-        estimate.remember(store, estimate.fact_kind(resource, target.name, _machine(resource)), networks, rows)
+        estimate.remember(store, _fact_kind(resource, target), networks, rows)
     return amounts, [f"instructions not counted: {why}"] if instructions is None and why else []
 
 
@@ -172,7 +237,7 @@ def _predicted(networks: Sequence[Network], store: Store, target: Target) -> tup
     amounts: dict[str, Rows] = {}
     notes = []
     for resource in ("latency", "instructions"):
-        kind = estimate.fact_kind(resource, target.name, _machine(resource))
+        kind = _fact_kind(resource, target)
         if resource not in resources and not store.all(kind):
             continue
         found = estimate.guess(store, kind, target, networks)
@@ -182,83 +247,6 @@ def _predicted(networks: Sequence[Network], store: Store, target: Target) -> tup
     return amounts, notes or [f"nothing is known about what kernels cost on {target.name}"]
 
 
-def _times(networks: Sequence[Network], store: Store, target: Target, progress: Progress | None) -> Rows:
-    """Seconds of each step of each network, and last what a run takes besides: medians over rounds in turns."""
-    keys = [_key(target, network) for network in networks]
-    known = [store.get("latency", key) for key in keys]
-    if all(value is not None for value in known):
-        return [[float(v) for v in value] for value in known if value is not None]
-    from edgeq import runtime
-
-    models = [runtime.load(network.path, emulate=False) for network in networks if network.path is not None]
-    rounds: list[list[list[float]]] = [[] for _ in networks]
-    for done in range(1, ROUNDS + 1):
-        for index, model in enumerate(models):
-            found = model.profile(repeats=BURST)
-            steps = [step.min_ns * 1e-9 for step in found.steps]
-            rounds[index].append([*steps, max(0.0, found.total_min_ns * 1e-9 - sum(steps))])
-        if progress:
-            progress("timing", done, ROUNDS)
-    amounts = _same_kernels(networks, [np.median(np.array(part), axis=0).tolist() for part in rounds])
-    for key, value in zip(keys, amounts, strict=True):
-        store.put("latency", key, value)
-    return amounts
-
-
-def _same_kernels(networks: Sequence[Network], rows: list[list[float]]) -> list[list[float]]:
-    """Forms with the same kernel at the same place take the same time: their mean, so that noise chooses nothing."""
-    places: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
-    for index, network in enumerate(networks):
-        seen: Counter[tuple[str, str]] = Counter()
-        for number, step in enumerate(network.steps):
-            pair = (step.name, step.kernel)
-            places.setdefault((*pair, seen[pair]), []).append((index, number))
-            seen[pair] += 1
-    for group in places.values():
-        mean = float(np.mean([rows[index][number] for index, number in group]))
-        for index, number in group:
-            rows[index][number] = mean
-    return rows
-
-
-def _key(target: Target, network: Network) -> str:
-    """Names a measurement of times: kernels say shapes and code, the machine says the rest."""
-    from edgeq.cache import content_key
-
-    names = [part for step in network.steps for part in (step.kernel, step.name)]
-    return content_key(["latency", "3", target.name, _machine("latency"), *names])
-
-
-def _machine(resource: str) -> str:
-    """Name of this machine's processor: times of another one mean nothing here. Instructions are the same anywhere."""
-    import platform
-
-    if resource != "latency":
-        return ""
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return platform.processor()
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return platform.processor() + model
-
-
-def _by_layer(
-    space: Space, networks: Sequence[Network], rows: Sequence[Sequence[float]]
-) -> tuple[dict[str, dict[Form, float]], float]:
-    """Sums of steps by layer and form, and what belongs to no layer (mean over the networks)."""
-    known = {layer.name for layer in space.layers}
-    sums = [dict.fromkeys(known, 0.0) for _ in networks]
-    rest = []
-    for index, (network, row) in enumerate(zip(networks, rows, strict=True)):
-        other = 0.0
-        # Times have one more than there are steps: what is between them.
-        for name, amount in zip([*(step.name for step in network.steps), ""], row, strict=False):
-            if name in known:
-                sums[index][name] += amount
-            else:
-                other += amount
-        rest.append(other)
-    position = {network.form: index for index, network in enumerate(networks)}
-    table = {layer.name: {form: sums[position[form]][layer.name] for form in layer.forms} for layer in space.layers}
-    return table, float(np.mean(rest))
+def _fact_kind(resource: str, target: Target) -> str:
+    """Instructions are the same on any machine, times are not."""
+    return estimate.fact_kind(resource, target.name, machine() if resource == "latency" else "")

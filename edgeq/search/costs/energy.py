@@ -9,22 +9,34 @@ instructions are left out, which no choice of weights changes much.
 from __future__ import annotations
 
 from edgeq.search.solvers.milp import Table
-from edgeq.search.space import Form, Space
+from edgeq.search.space import WIDEST, Choice, Form, Space
 
 #: Joules of an 8-bit by 8-bit multiplication, of adding its product, of fetching a byte of weights.
 MULTIPLY, ADD, BYTE = 0.2e-12, 0.1e-12, 100e-12 / 8
 
 
-def energy_table(space: Space, weights: Table) -> dict[str, dict[Form, float]]:
-    """Layer → {form: joules}.
+def energy_table(space: Space, weights: Table) -> dict[str, dict[Choice, float]]:
+    """Place → {form: joules}.
 
     Args:
-        space: layers. weights: layer → {form: bytes in the artifact}.
+        space: places. weights: place → {form: bytes in the artifact}.
     """
     return {
-        layer.name: {
-            form: layer.macs * (MULTIPLY * form.bits / 8 + ADD) + weights[layer.name][form] * BYTE
-            for form in layer.forms
+        place.name: {
+            form: place.macs * (MULTIPLY * bits_of(form) / 8 + ADD) + weights[place.name][form] * BYTE
+            for form in place.forms
         }
-        for layer in space.layers
+        for place in space.places
     }
+
+
+def bitops_table(space: Space) -> dict[str, dict[Choice, float]]:
+    """Place → {form: multiplications · bits of weights · 8}: what isn't weights has no part in it."""
+    return {
+        place.name: {form: float(place.macs * bits_of(form) * WIDEST) for form in place.forms} for place in space.places
+    }
+
+
+def bits_of(form: Choice) -> int:
+    """Bits of weights; 8 where there is nothing to multiply."""
+    return form.bits if isinstance(form, Form) else WIDEST

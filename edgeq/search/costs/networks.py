@@ -1,4 +1,4 @@
-"""Uniform networks for a target: every layer in one form, step by step, compiled or only planned."""
+"""Networks whose steps are measured, for a target: compiled, or only planned."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Network:
-    """Every layer in one form.
+    """A network.
 
     Attributes:
-        form: of the layers. steps: in order. arena: bytes of activations and scratch.
+        form: of all weights. steps: in order. arena: bytes of activations and scratch.
         path: of the artifact; None where it has no loader or was only planned.
         compiled: None where it was only planned.
     """
@@ -62,7 +62,7 @@ def compile_network(
     compiled = compile_graph(graph, target, CompileOptions(max_threads=1), builder)
     path = None
     if has_loader(target):
-        path = folder / f"w{form}-{target.name}.edgeq"
+        path = folder / f"{len(list(folder.iterdir()))}-{target.name}.edgeq"
         artifact.write(compiled.image, compiled.objects, compiled.arch, path)
     return Network(form, _steps(compiled.program, target, form.bits), compiled.image.arena_size, path, compiled)
 

@@ -8,7 +8,7 @@ from typing import Any
 from edgeq.search.costs.cost import Costs
 from edgeq.search.result.final import Measured
 from edgeq.search.searcher import Candidate
-from edgeq.search.space import Form, Space
+from edgeq.search.space import Choice, Space
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Found:
     uniform: Candidate
     space: Space
     costs: Costs
-    sensitivity: dict[str, dict[Form, float]]
+    sensitivity: dict[str, dict[Choice, float]]
     objective: str
     reference: float
     least: float | None

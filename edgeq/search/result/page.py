@@ -10,7 +10,7 @@ from edgeq.search.result.found import Found
 from edgeq.search.result.write import UNITS, amount, policy_text
 from edgeq.search.searcher import Candidate
 from edgeq.search.solvers.milp import Table
-from edgeq.search.space import LayerSpace
+from edgeq.search.space import Choice, Form, Place
 
 BEST = 10
 
@@ -35,7 +35,7 @@ def page_text(found: Found, base: Policy, source: str, target: str, command: str
         "units": UNITS,
         "reference": found.reference,
         "least": found.least,
-        "layers": [layer.name for layer in found.space.layers],
+        "layers": [layer.name for layer in found.space.weighted],
         "points": [_point(found, c, base, source, target) for c in [*ranked, *_others(found, ranked)]],
     }
     return template.render(
@@ -44,7 +44,7 @@ def page_text(found: Found, base: Policy, source: str, target: str, command: str
         facts=_facts(found),
         best=[_row(found, index, candidate) for index, candidate in enumerate(ranked)],
         objective=found.objective,
-        layers=[_layer(found, layer) for layer in found.space.layers],
+        layers=[_layer(found, layer) for layer in found.space.places],
         command=command,
         style=(files("edgeq.report") / "templates" / "report.css").read_text("utf-8"),
         script=(files("edgeq.search") / "templates" / "search.js").read_text("utf-8"),
@@ -69,8 +69,13 @@ def _point(found: Found, candidate: Candidate, base: Policy, source: str, target
     return {
         "accuracy": candidate.accuracy,
         "predicted": candidate.predicted,
-        "bits": [form.bits for form in candidate.forms.values()],
-        "forms": [str(form) for form in candidate.forms.values()],
+        "bits": [form.bits for form in candidate.forms.values() if isinstance(form, Form)],
+        "forms": [str(form) for form in candidate.forms.values() if isinstance(form, Form)],
+        "others": [
+            [place.layer, place.kind, str(getattr(candidate.forms[place.name], "value", ""))]
+            for place in found.space.others
+            if candidate.forms[place.name] != place.base
+        ],
         "policy": policy_text(found, base, source, target, candidate),
         "chosen": candidate is found.best,
         "uniform": candidate.forms == found.uniform.forms,
@@ -113,22 +118,27 @@ def _row(found: Found, index: int, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _layer(found: Found, layer: LayerSpace) -> dict[str, str]:
-    """What a layer has, what it won, and what one form fewer bits would win and give up."""
+def _layer(found: Found, place: Place) -> dict[str, str]:
+    """What a place has, what it won, and what the next coarser form would win and give up."""
     table: Table = found.costs.tables[found.objective]
-    row, form = table[layer.name], found.best.forms[layer.name]
-    harm = found.sensitivity[layer.name]
-    narrower = [other for other in layer.forms if other.bits < form.bits and row[other] < row[form]]
-    following = max(narrower, key=lambda other: (other.bits, -row[other]), default=None)
+    row, form = table[place.name], found.best.forms[place.name]
+    harm = found.sensitivity[place.name]
+    cheaper = [other for other in place.forms if harm[other] >= harm[form] and row[other] < row[form]]
+    following = min(cheaper, key=lambda other: (harm[other], row[other]), default=None)
     offer = "–"
     if following is not None:
         gain = amount(found.objective, row[form] - row[following])
-        offer = f"{following}: wins {gain}, divergence {harm[following]:.2g}"
+        offer = f"{_name(following)}: wins {gain}, divergence {harm[following]:.2g}"
     return {
-        "name": layer.name,
-        "parameters": f"{layer.parameters:,}",
-        "form": str(form),
-        "won": amount(found.objective, row[layer.forms[0]] - row[form]),
+        "name": place.layer,
+        "kind": place.kind,
+        "parameters": f"{place.parameters:,}" if place.parameters else "",
+        "form": _name(form),
+        "won": amount(found.objective, row[place.forms[0]] - row[form]),
         "harm": f"{harm[form]:.2g}",
         "offer": offer,
     }
+
+
+def _name(form: Choice) -> str:
+    return str(form) if isinstance(form, Form) else str(form.value)

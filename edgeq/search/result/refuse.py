@@ -1,12 +1,14 @@
-"""Limits that can't be kept: which, and what comes nearest."""
+"""Limits that can't be kept: which, and what comes nearest; and forms that were not worth a choice."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from edgeq.errors import UsageError
 from edgeq.search.searcher import Candidate, Searcher
 from edgeq.search.solvers.milp import Table
+from edgeq.search.space import Space
 
 
 def check_limits(searcher: Searcher) -> None:
@@ -54,3 +56,18 @@ def impossible(searcher: Searcher, tried: Sequence[Candidate]) -> UsageError:
         why=f"{reached} with {searcher.objective} {amount:.6g}" + ("" if least is None else f"; asked for {least:.4f}"),
         hint=f"allow {nearest.accuracy:.4f} and {searcher.objective} {amount:.6g}, or raise the other limits",
     )
+
+
+def left_out(wanted: Space, space: Space, target: str) -> list[str]:
+    """For people: the forms that were looked at and win nothing on a target."""
+    kept = {(place.name, form) for place in space.places for form in place.forms}
+    gone = Counter(
+        str(form)
+        for place in wanted.others
+        for form in place.forms
+        if form != place.base and (place.name, form) not in kept
+    )
+    if not gone:
+        return []
+    listed = ", ".join(f"{form} ({count} places)" for form, count in sorted(gone.items()))
+    return [f"left out, because nothing is won by it on {target}: {listed}"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeq.search.solvers.milp import Table, total
 from edgeq.search.solvers.predictor import AccuracyPredictor
 from edgeq.search.solvers.sampling import Judge, Judged, draw
-from edgeq.search.space import Form, Space
+from edgeq.search.space import Choice, Space
 
 POPULATION, GENERATIONS = 60, 40
 #: Share of the evaluations that are drawn before anything is guessed, and how many rounds share the others.
@@ -30,7 +30,7 @@ def evolve(
     *,
     evaluations: int,
     seed: int = 0,
-    start: Sequence[dict[str, Form]] = (),
+    start: Sequence[dict[str, Choice]] = (),
 ) -> list[Judged]:
     """Search the front of cost and accuracy.
 
@@ -43,13 +43,13 @@ def evolve(
         all that were judged, in order.
     """
     generator = np.random.default_rng(seed)
-    seen: set[tuple[Form, ...]] = set()
+    seen: set[tuple[Choice, ...]] = set()
     judged: list[Judged] = []
 
-    def spend(wanted: Sequence[dict[str, Form]]) -> int:
+    def spend(wanted: Sequence[dict[str, Choice]]) -> int:
         batch = []
         for forms in wanted:
-            key = tuple(forms[layer.name] for layer in space.layers)
+            key = tuple(forms[layer.name] for layer in space.places)
             if key not in seen and len(seen) < evaluations:
                 seen.add(key)
                 batch.append(forms)
@@ -66,7 +66,7 @@ def evolve(
         predictor.train([each.forms for each in judged], [each.accuracy for each in judged])
         known = [each.forms for each in judged]
         found = _evolved(space, cost, predictor, known, int(generator.integers(2**31)))
-        fresh = [f for f in found if tuple(f[layer.name] for layer in space.layers) not in seen]
+        fresh = [f for f in found if tuple(f[layer.name] for layer in space.places) not in seen]
         picked = (
             [fresh[i] for i in np.unique(np.linspace(0, len(fresh) - 1, size).round().astype(int))] if fresh else []
         )
@@ -77,8 +77,8 @@ def evolve(
 
 
 def _evolved(
-    space: Space, cost: Table, predictor: AccuracyPredictor, known: list[dict[str, Form]], seed: int
-) -> list[dict[str, Form]]:
+    space: Space, cost: Table, predictor: AccuracyPredictor, known: list[dict[str, Choice]], seed: int
+) -> list[dict[str, Choice]]:
     """Front on guessed accuracy, cheapest first."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem
@@ -89,8 +89,8 @@ def _evolved(
 
     layers = space.free
 
-    def decode(row: NDArray[np.int64]) -> dict[str, Form]:
-        chosen = {layer.name: layer.forms[0] for layer in space.layers}
+    def decode(row: NDArray[np.int64]) -> dict[str, Choice]:
+        chosen = {layer.name: layer.forms[0] for layer in space.places}
         return chosen | {layer.name: layer.forms[int(i)] for layer, i in zip(layers, row, strict=True)}
 
     class Guessed(Problem):  # type: ignore[misc,unused-ignore]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from edgeq.search.solvers.milp import Bound, Table
-from edgeq.search.space import Form, Space
+from edgeq.search.space import Choice, Space
 
 
-def solve(space: Space, cost: Table, harm: Table, budget: float, bounds: list[Bound] | None = None) -> dict[str, Form]:
+def solve(
+    space: Space, cost: Table, harm: Table, budget: float, bounds: list[Bound] | None = None
+) -> dict[str, Choice]:
     """A good assignment with Σ harm ≤ budget, found step by step.
 
     Args:
@@ -16,11 +18,11 @@ def solve(space: Space, cost: Table, harm: Table, budget: float, bounds: list[Bo
     Returns:
         layer name → form.
     """
-    chosen = {layer.name: layer.forms[0] for layer in space.layers}
+    chosen = {layer.name: layer.forms[0] for layer in space.places}
     spent = sum(harm[name][form] for name, form in chosen.items())
     while True:
-        best: tuple[float, str, Form] | None = None
-        for layer in space.layers:
+        best: tuple[float, str, Choice] | None = None
+        for layer in space.places:
             now = chosen[layer.name]
             for form in layer.forms:
                 gain = cost[layer.name][now] - cost[layer.name][form]
@@ -37,5 +39,5 @@ def solve(space: Space, cost: Table, harm: Table, budget: float, bounds: list[Bo
         chosen[name] = form
 
 
-def _inside(bounds: list[Bound] | None, name: str, now: Form, form: Form) -> bool:
+def _inside(bounds: list[Bound] | None, name: str, now: Choice, form: Choice) -> bool:
     return all(bound.table[name][form] <= bound.table[name][now] for bound in bounds or [])

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.search.space import Assignment, Form, Space
+from edgeq.search.space import Assignment, Choice, Space
 
-Table = Mapping[str, Mapping[Form, float]]
+Table = Mapping[str, Mapping[Choice, float]]
 """Layer name → {form: amount}."""
 
 # Amounts are scaled to their largest value; what is smaller than this beside it decides nothing.
@@ -37,7 +37,7 @@ class Bound:
     most: float
 
 
-def solve(space: Space, cost: Table, bounds: list[Bound], tie_break: Table | None = None) -> dict[str, Form] | None:
+def solve(space: Space, cost: Table, bounds: list[Bound], tie_break: Table | None = None) -> dict[str, Choice] | None:
     """The cheapest assignment within all bounds.
 
     Args:
@@ -58,12 +58,12 @@ def solve(space: Space, cost: Table, bounds: list[Bound], tie_break: Table | Non
     return polished or best
 
 
-def _minimise(space: Space, cost: Table, bounds: list[Bound]) -> dict[str, Form] | None:
+def _minimise(space: Space, cost: Table, bounds: list[Bound]) -> dict[str, Choice] | None:
     def rows(table: Table) -> dict[str, list[float]]:
-        return {layer.name: [table[layer.name][form] for form in layer.forms] for layer in space.layers}
+        return {layer.name: [table[layer.name][form] for form in layer.forms] for layer in space.places}
 
     found = cheapest(rows(cost), [Line(rows(bound.table), bound.most) for bound in bounds])
-    return None if found is None else {layer.name: layer.forms[found[layer.name]] for layer in space.layers}
+    return None if found is None else {layer.name: layer.forms[found[layer.name]] for layer in space.places}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.search.solvers.milp import Table, total
-from edgeq.search.space import WIDEST, Assignment, Space
+from edgeq.search.space import WIDEST, Assignment, Choice, Form, Place, Space
 
 Float = NDArray[np.float64]
 #: Strengths of the penalty to choose from, by the leave-one-out error.
@@ -19,10 +19,11 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 class AccuracyPredictor:
-    """Linear in the bits that each layer gives up and in the summed sensitivity and its root.
+    """Linear in what each place gives up (bits, or how far a form is from the finest), in the summed sensitivity and in
+    its root.
 
     Args:
-        space: layers. harm: sensitivity table.
+        space: places. harm: sensitivity table.
 
     Attributes:
         error: root mean squared leave-one-out error on what it was trained on; None before that.
@@ -35,9 +36,9 @@ class AccuracyPredictor:
         self.error: float | None = None
 
     def features(self, forms: Assignment) -> Float:
-        """[2 + free layers]."""
+        """[2 + free places]."""
         harm = total(self._harm, forms)
-        lost = [(WIDEST - forms[layer.name].bits) / WIDEST for layer in self._space.free]
+        lost = [_lost(place, forms[place.name]) for place in self._space.free]
         return np.array([harm, harm**0.5, *lost])
 
     def train(self, forms: Sequence[Assignment], accuracies: Sequence[float]) -> None:
@@ -63,3 +64,10 @@ class AccuracyPredictor:
         """Accuracies."""
         x = (np.array([self.features(each) for each in forms]) - self._mean) / self._spread
         return np.asarray(self._level + x @ self._weights)
+
+
+def _lost(place: Place, choice: Choice) -> float:
+    """What a form gives up: 0 for the finest, below 1."""
+    if isinstance(choice, Form):
+        return (WIDEST - choice.bits) / WIDEST
+    return place.forms.index(choice) / len(place.forms)

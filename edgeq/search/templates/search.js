@@ -82,6 +82,10 @@
       data.resources.map((r) => `${short(point.predicted[r] * scales[r])} ${data.units[r]}`).join(", ");
     document.querySelectorAll("tr[data-point]").forEach((row) =>
       row.classList.toggle("selected", Number(row.dataset.point) === index));
+    const kinds = new Map();
+    for (const [, kind, form] of point.others) kinds.set(`${kind} ${form}`, (kinds.get(`${kind} ${form}`) ?? 0) + 1);
+    document.getElementById("others").textContent = kinds.size === 0 ? "" :
+      `Beside the weights: ${[...kinds].map(([name, count]) => `${count} × ${name}`).join(", ")}`;
     draw();
     drawBits(point);
   };
