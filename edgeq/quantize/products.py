@@ -108,7 +108,7 @@ def read_quant(plan: Plan, product: Product) -> Quant:
     the product would take twice the time.
     """
     name = name_of(product.layer.inputs[0])
-    residual = product.layer.op == "MatMul" and any(r.op in RESIDUAL_READERS for r in plan.topology.readers(name))
+    residual = any(reader.op in RESIDUAL_READERS for reader in plan.topology.readers(name))
     return plan.s8(name) if residual or product.layer.op == "ConvTranspose" else plan.quant(name)
 
 

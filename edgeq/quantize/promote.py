@@ -8,6 +8,9 @@ An input that causes more than half of the whole error by itself is promoted eve
 error is not negligible (a tenth of the budget): spectra and other measurements with a wide range lose in int8 what no
 later layer brings back, and only the first layer pays for 16 bits.
 
+Where more than a third of the budget remains, two sets of tensors are tried as a whole: what the first layers write,
+and what sums read (`weak.py`). They cost little time, and are promoted where that takes enough off the error.
+
 The errors of single tensors nearly add up, so groups of tensors are rounded together first. Only a group that matters
 is split further, worst first; a network that is within the budget as a whole costs a single measurement.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeq.quantize.calibrate import Progress
 from edgeq.quantize.error.simulate import Simulation, largest_error
@@ -25,11 +28,14 @@ from edgeq.quantize.logits import SOFTMAX
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.samples.data import CalibrationData
 from edgeq.quantize.topology import Topology, is_float, name_of, shape_of
+from edgeq.quantize.weak import weak_sets
 
 #: Largest error that may remain, and the same for networks with more than MANY tensors.
 BUDGET, BUDGET_MANY, MANY = 0.01, 0.03, 100
 #: Share of the whole error from which an input is promoted, and the part of the budget below which none is.
 DOMINANT, NEGLIGIBLE = 0.5, 0.1
+#: Share of the budget below which no set is promoted, and the share of the error that one must save.
+WANTED, WORTH = 0.35, 0.12
 #: Fewest and most samples the error is measured on, and the number of activations to spend on one measurement: small
 #: networks can afford more samples, and need them.
 SAMPLES, SAMPLES_MANY, ACTIVATIONS = 4, 32, 32_000_000
@@ -42,7 +48,8 @@ class Promotion:
     """Outcome of the search.
 
     Attributes:
-        groups: representatives of the type groups to promote, with the error each causes alone, worst first.
+        groups: representatives of the type groups to promote, with the error each causes alone, worst first; those
+            promoted as a set share what it saves.
         before: error of the final output with every candidate in s8.
         after: error that remains.
         budget: what was allowed.
@@ -88,7 +95,27 @@ def promote(
         return largest_error(reference, simulation.run(feeds, active, threads))
 
     inputs = [group for group, values in candidates.items() if any(v not in plan.topology.producer for v in values)]
-    return _Search(measure, allowed, inputs, progress).run(list(groups))
+    found = _Search(measure, allowed, inputs, progress).run(list(groups))
+    return found if found.after > allowed else _with_sets(found, list(groups), weak_sets(plan), measure)
+
+
+def _with_sets(
+    found: Promotion,
+    groups: Sequence[str],
+    sets: Mapping[str, Sequence[str]],
+    measure: Callable[[Sequence[str]], float],
+) -> Promotion:
+    """Promote each set that takes enough off what error remains."""
+    for members in sets.values():
+        fresh = [group for group in members if group not in found.groups]
+        if found.after <= WANTED * found.budget or not fresh:
+            continue
+        after = measure([group for group in groups if group not in found.groups and group not in fresh])
+        found = replace(found, measurements=found.measurements + 1)
+        if after < (1 - WORTH) * found.after:
+            shares = dict.fromkeys(fresh, (found.after - after) / len(fresh))
+            found = replace(found, groups={**found.groups, **shares}, after=after)
+    return found
 
 
 def affordable_samples(topology: Topology) -> int:

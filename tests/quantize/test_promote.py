@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq.quantize import QuantizeOptions, quantize
+from edgeq.quantize import QuantizeOptions, prepare, quantize
 from edgeq.quantize.error.simulate import normalised_error
-from edgeq.quantize.promote import Promotion, _Search
+from edgeq.quantize.products import products, read_quant
+from edgeq.quantize.promote import Promotion, _Search, _with_sets
+from edgeq.quantize.weak import weak_sets
 from tests.quantize.models import ModelMaker, samples
 
 
@@ -113,3 +115,60 @@ def test_too_small_a_budget_warns(tmp_path: Path) -> None:
     report = quantize(graph, data, options).report  # type: ignore[arg-type]
     assert report.promotion_error[1] <= 1e-12
     assert report.warnings == []
+
+
+def bottleneck_model(folder: Path) -> tuple[object, dict[str, np.ndarray]]:
+    """Stem, depthwise, and a sum of two linear products that a further product reads."""
+    m, random = ModelMaker(), np.random.default_rng(3)
+    x = m.input("x", 1, 3, 6, 6)
+
+    def conv(source: str, name: str, outputs: int, inputs: int, **attributes: object) -> str:
+        weights = random.normal(0, 0.5, (outputs, inputs, 1, 1)).astype(np.float32)
+        return str(m.node("Conv", [source, m.constant(weights)], [name], **attributes))
+
+    stem = m.node("Relu", [conv(x, "stem.sum", 8, 3)], ["stem"])
+    deep = conv(stem, "deep", 8, 1, group=8)
+    low = conv(deep, "low", 4, 8)
+    added = m.node("Add", [conv(low, "block", 4, 4), low], ["added"])
+    graph = m.graph(folder, conv(added, "out", 5, 4))
+    return graph, samples(graph)
+
+
+def test_sets_are_stems_and_what_sums_read(tmp_path: Path) -> None:
+    graph, data = bottleneck_model(tmp_path)
+    plan = prepare(graph, data, QuantizeOptions()).plan  # type: ignore[arg-type]
+    names = {
+        name: {m for group in groups for m in plan.candidates()[group]} for name, groups in weak_sets(plan).items()
+    }
+    assert names == {"stem": {"stem"}, "sums": {"low", "block"}}
+
+
+def test_products_read_int8_of_what_sums_read_in_16_bits(tmp_path: Path) -> None:
+    graph, data = bottleneck_model(tmp_path)
+    # So small a budget that what remains is above it whatever single tensors are promoted: all of them are.
+    result = quantize(graph, data, QuantizeOptions(promotion_budget=1e-12, compare_samples=1))  # type: ignore[arg-type]
+    assert result.graph.quant("low").dtype == np.int16
+    ops = [node.op_type for node in result.graph.model.graph]
+    assert (ops.count("ConvS16"), ops.count("Conv")) == (4, 1)
+    plan = prepare(graph, data, QuantizeOptions(promotion_budget=1e-12)).plan  # type: ignore[arg-type]
+    read = {product.layer.node.outputs[0].name: read_quant(plan, product).dtype for product in products(plan.topology)}
+    assert read["block"] == np.int8
+    assert read["out"] == np.int16
+
+
+def test_a_set_must_save_enough_of_an_error_that_matters() -> None:
+    errors = {f"t{i}": 0.0005 for i in range(10)}
+
+    def tried(sets: dict[str, list[str]], scale: float = 1.0) -> Promotion:
+        def measure(active: Sequence[str]) -> float:
+            return scale * sum(errors[name] for name in active)
+
+        start = Promotion({}, measure(list(errors)), measure(list(errors)), 0.01, 1)
+        return _with_sets(start, list(errors), sets, measure)
+
+    found = tried({"stem": ["t0"], "sums": ["t1", "t2"]})
+    assert list(found.groups) == ["t1", "t2"]
+    assert found.after == pytest.approx(0.004)
+    assert sum(found.groups.values()) == pytest.approx(0.001)
+    assert tried({"sums": ["t1", "t2"]}, 0.5).groups == {}
+    assert tried({"sums": []}).measurements == 1

@@ -19,7 +19,7 @@ from edgeq.quantize.topology import Layer, constant, name_of, stored_integers
 @emits("Conv")
 def emit_conv(emitter: Emitter, layer: Layer) -> None:
     """Conv -> Conv (int8 input) or ConvS16 (int16), Requantize."""
-    x = emitter.read(layer.node.inputs[0])
+    x = emitter.read_for_product(layer.node.inputs[0])
     wide = x.quant.dtype == S16
     product, quantized = layer_weights(emitter, layer)
     geometry = _geometry(emitter, layer)
