@@ -37,12 +37,14 @@ class Isa:
         keeps_order: pack order is the natural order.
         fraction_place: lowest bit of the Q15 numbers that `product_q15` takes and gives in 32-bit lanes; the bits
             below are zero.
+        fetches: weights may be asked for before they are read (`tir.fetch`).
     """
 
     lanes: ClassVar[int]
     group_sizes: ClassVar[tuple[int, ...]]
     keeps_order: ClassVar[bool] = False
     fraction_place: ClassVar[int] = 0
+    fetches: ClassVar[bool] = False
 
     # --- layout -------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ DTYPE_RANGE: dict[str, tuple[int, int]] = {
 }
 SYMMETRIC_LOWEST = -127  # least of symmetric 8-bit weights; models that bring their own weights may hold -128
 SLACK_BYTES = 64  # readable bytes behind every buffer: vector loads may run over the end by that much
+CACHE_LINE = 64  # bytes
 
 # Changes whenever generated code may change for an unchanged spec; part of every cache key.
 KERNEL_VERSION = 1

@@ -105,6 +105,11 @@ def address(buffer: Expr, index: Expr | int) -> Expr:
     return _op.address_of(tirx.BufferLoad(buffer, [i32(index)]))
 
 
+def fetch(buffer: Expr, index: Expr | int) -> None:
+    """Asks for the cache line of an element, into the second level; nowhere an error, not even behind the end."""
+    T.evaluate(_op.call_llvm_intrin("void", "llvm.prefetch", address(buffer, index), const(0), const(2), const(1)))
+
+
 def call(name: str, *arguments: Expr) -> None:
     """Calls a C function for what it does to memory."""
     T.evaluate(_op.call_extern("void", name, *arguments))

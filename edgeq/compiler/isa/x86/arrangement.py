@@ -4,8 +4,8 @@ A lane of pmaddubsw is safe while the positive parts of the weights it sums add 
 too (255 · 128 = 32640). Weights are known when a layer is compiled, and the order of K is free. For each block of
 columns, with K in *groups* of four neighbours and *windows* of sixteen:
 
-- groups that are safe by themselves are joined to *sets* of two, wherever they lie, whose sums are safe together: their
-  products share one widening to 32 bits (larger sets need more registers than there are);
+- groups that are safe by themselves are joined to *sets* of two to four, wherever they lie, whose sums are safe
+  together: their products share one widening to 32 bits;
 - inside a window that has other groups too, two k are *compatible* if they are safe together in every column; a
   matching makes steps of two pairs, which pshufb brings together. A k that is left over meets itself, its weight split
   into halves;
@@ -24,7 +24,8 @@ from edgeq.compiler.isa.base import IntArray
 WINDOW = 16
 GROUP = 4
 MOST = 128  # largest sum of positive (negative) parts in a lane, for u8 activations
-DEPTHS = (2,)  # sizes of sets
+DEPTHS = (4, 3, 2)  # sizes of sets; larger ones need more registers than there are
+SHORT = DEPTHS[-1:]  # each size is a loop of its own, which has to pay
 _ROUNDS = 4  # attempts to join what is left
 _AT_A_TIME = 1 << 23  # sums of a chunk of blocks
 
@@ -119,8 +120,8 @@ class Block:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Sets of each of DEPTHS, single groups, paired steps."""
-        return (*(len(self.sets[size]) for size in (*DEPTHS, 1)), len(self.pairs))
+        """Sets of each size, the largest first and single groups last, and paired steps."""
+        return (*(len(found) for _, found in sorted(self.sets.items(), reverse=True)), len(self.pairs))
 
     @property
     def steps(self) -> int:
@@ -129,8 +130,14 @@ class Block:
 
 
 @lru_cache(maxsize=4)
-def arrange(data: bytes, shape: tuple[int, int, int], columns: int) -> tuple[Block, ...]:
-    """The blocks of weights int8 [channels, windows, 16], `columns` channels each."""
+def arrange(
+    data: bytes, shape: tuple[int, int, int], columns: int, depths: tuple[int, ...] = DEPTHS
+) -> tuple[Block, ...]:
+    """The blocks of weights int8 [channels, windows, 16], `columns` channels each.
+
+    Args:
+        depths: sizes of sets, the largest first.
+    """
     channels, windows, _ = shape
     padded = np.zeros((-(-channels // columns) * columns, windows, WINDOW), np.int8)
     padded[:channels] = np.frombuffer(data, np.int8).reshape(shape)
@@ -138,11 +145,11 @@ def arrange(data: bytes, shape: tuple[int, int, int], columns: int) -> tuple[Blo
     chunk = max(1, _AT_A_TIME // (columns * windows * WINDOW))
     found: list[Block] = []
     for start in range(0, len(blocks), chunk):
-        found += _arrange_blocks(blocks[start : start + chunk])
+        found += _arrange_blocks(blocks[start : start + chunk], depths)
     return tuple(found)
 
 
-def _arrange_blocks(blocks: IntArray) -> list[Block]:
+def _arrange_blocks(blocks: IntArray, depths: tuple[int, ...]) -> list[Block]:
     count, columns, windows, _ = blocks.shape
     by_group = blocks.reshape(count, columns, windows * 4, 2, 2).transpose(0, 2, 1, 3, 4)
     halves = [
@@ -159,7 +166,7 @@ def _arrange_blocks(blocks: IntArray) -> list[Block]:
         for (number, window), own in zip(at.tolist(), steps, strict=True):
             alive[number, 4 * window : 4 * window + 4] = [4 * q in own.plain for q in range(4)]
             result[number].pairs += [(window, own.pairs[i : i + 2]) for i in range(0, len(own.pairs), 2)]
-    for size in DEPTHS:
+    for size in depths:
         for block, members in zip(result, _join(sums, peaks, alive, size), strict=True):
             block.sets[size] = members
     for block, left in zip(result, alive, strict=True):

@@ -20,11 +20,11 @@ from edgeq.compiler.isa import byte_dot
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
 from edgeq.compiler.isa.products import Product, Run
-from edgeq.compiler.isa.x86.arrangement import DEPTHS, GROUP, WINDOW, Block, arrange
+from edgeq.compiler.isa.x86.arrangement import DEPTHS, GROUP, SHORT, WINDOW, Block, arrange
 from edgeq.errors import CompileError
 
 LEAST_K = 48  # shorter runs gain nothing
-_COUNTS = len(DEPTHS) + 2
+LONG_K, LARGE_SETS = 256, 1 / 3  # sets of more than two need such a K, and so many of its groups in them
 _HEADER = 8  # words in front of the places
 _LINE = 16  # words of a cache line: weights start at a multiple
 # Instructions for 32 products by size of the set: pmaddubsw, paddw for all but one, pmaddwd and paddd once a set; for a
@@ -38,8 +38,8 @@ class ArrangedBytes(Product):
     """pmaddubsw on sets of groups and on pairs.
 
     Attributes:
-        layout: (registers side by side, words, steps of a block, sixteenths of an instruction a step takes), of the
-            block that needs most; the last is an average.
+        layout: (registers side by side, words, steps of a block, sixteenths of an instruction a step takes, sizes of
+            sets from the largest down), of the block that needs most; sixteenths are an average.
         pace, dot: as in `BytePairs`.
     """
 
@@ -59,6 +59,11 @@ class ArrangedBytes(Product):
     def peer_depth(self) -> int:
         return 2 if self.layout and self.layout[3] < _EFFORT_UNIT * (_EFFORT[2] + _EFFORT[1]) / 2 else 1
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of sets, single groups last."""
+        return (*self.layout[4:], 1)
+
     def planned(self, depth: int, steps: tuple[int, ...]) -> ArrangedBytes | None:
         return replace(self, layout=steps) if steps else None
 
@@ -67,20 +72,25 @@ class ArrangedBytes(Product):
         if runs * windows * WINDOW < LEAST_K:
             return ()
         vectors = min(self.widest, -(-channels // self.lanes))
-        blocks = self._blocks(weights, vectors)
+        depths = DEPTHS if runs * windows * WINDOW >= LONG_K else SHORT
+        blocks = self._blocks(weights, vectors, depths)
+        large = sum(found.size for block in blocks for size, found in block.sets.items() if size > SHORT[0])
+        if depths != SHORT and large < LARGE_SETS * sum(block.steps for block in blocks):
+            depths = SHORT
+            blocks = self._blocks(weights, vectors, depths)
         counts = np.array([block.counts for block in blocks])
         steps = int(max(block.steps for block in blocks))
-        sizes = np.array([*DEPTHS, 1, 1])
-        efforts = np.array([size * _EFFORT[size] for size in (*DEPTHS, 1)] + [_EFFORT[0]])
+        sizes = np.array([*depths, 1, 1])
+        efforts = np.array([size * _EFFORT[size] for size in (*depths, 1)] + [_EFFORT[0]])
         effort = (counts * efforts).sum() / max(1, (counts * sizes).sum())
         places = _HEADER + max(block.steps + len(block.pairs) for block in blocks)
-        return vectors, -(-places // _LINE) * _LINE, steps, round(effort * _EFFORT_UNIT)
+        return vectors, -(-places // _LINE) * _LINE, steps, round(effort * _EFFORT_UNIT), *depths
 
-    def _blocks(self, weights: IntArray, vectors: int) -> tuple[Block, ...]:
+    def _blocks(self, weights: IntArray, vectors: int, depths: tuple[int, ...]) -> tuple[Block, ...]:
         """The arrangement of int8 [channels, runs, windows, 16]."""
         channels, runs, windows, _ = weights.shape
         data = np.ascontiguousarray(weights).tobytes()
-        return arrange(data, (channels, runs * windows, WINDOW), vectors * self.lanes)
+        return arrange(data, (channels, runs * windows, WINDOW), vectors * self.lanes, depths)
 
     def misfit(self, weights: IntArray) -> str | None:
         return None  # `pack` takes what is safe, or says that it takes more steps
@@ -99,14 +109,14 @@ class ArrangedBytes(Product):
         return 14.0 + 4.0 * rows * vectors
 
     def run_bytes(self, groups: int, vectors: int) -> int:
-        _, words, steps, _ = self.layout
+        _, words, steps = self.layout[:3]
         return 4 * words + steps * vectors * self.lanes * GROUP
 
     def pack_layer(
         self, weights: IntArray, lanes: IntArray, blocks: list[tuple[int, int]], places: IntArray
     ) -> IntArray:
-        vectors, words, steps, _ = self.layout
-        found = self._blocks(weights, vectors)
+        vectors, words, steps = self.layout[:3]
+        found = self._blocks(weights, vectors, self.layout[4:])
         parts = []
         for block, (start, own_vectors) in zip(found, blocks, strict=True):
             if _HEADER + block.steps + len(block.pairs) > words or block.steps > steps:
@@ -125,9 +135,9 @@ class ArrangedBytes(Product):
     def accumulate(self, run: Run) -> None:
         size = run.vectors * self.lanes * GROUP
         base, op = run.w_index, tir.tirx.op
-        counts = [_word(run, base + 4 * number) for number in range(_COUNTS)]
+        counts = [_word(run, base + 4 * number) for number in range(len(self.sizes) + 1)]
         word, data = tir.bind(base + 4 * _HEADER), tir.bind(base + 4 * self.layout[1])
-        for depth, count in zip((*DEPTHS, 1), counts[:-1], strict=True):
+        for depth, count in zip(self.sizes, counts[:-1], strict=True):
             with tir.T.serial(0, count) as number:
                 self._set(run, depth, tir.bind(word + number * (4 * depth)), tir.bind(data + number * (depth * size)))
             word, data = tir.bind(word + count * (4 * depth)), tir.bind(data + count * (depth * size))
@@ -183,11 +193,11 @@ def _packed(block: Block, columns: IntArray, places: IntArray) -> tuple[list[int
         columns: int16 [columns, K], K in windows.
         places: int [windows], where each begins in x.
     """
-    order = np.concatenate([block.sets[size].reshape(-1) for size in (*DEPTHS, 1)])
+    order = np.concatenate([block.sets[size].reshape(-1) for size in sorted(block.sets, reverse=True)])
     where = places[order // (WINDOW // GROUP)] + order % (WINDOW // GROUP) * GROUP
     by_group = columns.reshape(len(columns), -1, GROUP)
     pairs = [_paired_step(columns[:, WINDOW * window : WINDOW * (window + 1)], own) for window, own in block.pairs]
-    words = [*block.counts, *[0] * (_HEADER - _COUNTS), *where.tolist()]
+    words = [*block.counts, *[0] * (_HEADER - len(block.counts)), *where.tolist()]
     words += [
         word for (window, _), (index, _) in zip(block.pairs, pairs, strict=True) for word in (places[window], index)
     ]

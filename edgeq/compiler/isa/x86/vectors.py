@@ -21,6 +21,7 @@ class X86(Isa):
     """What AVX2 and AVX-512 share: packing works within 128-bit lanes, so pack order interleaves two registers."""
 
     group_sizes = (2, 1)
+    fetches = True
     fraction_place = 16  # what is there already needs no shift before it is shifted as a 32-bit number
 
     def single_sections(self, multiplier: IntArray, shift: IntArray, low: IntArray, high: IntArray) -> list[IntArray]:

@@ -216,4 +216,5 @@ class ConvSpec(WindowedSpec):
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
     products = products_for(spec, target)
-    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice)
+    mapped = spec.epilogue.lut and residual is None
+    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice, keeps_channels=mapped)

@@ -15,7 +15,7 @@ from tvm.tirx import op as _op
 
 from edgeq.compiler.isa.products import Run
 from edgeq.compiler.kernels import tir
-from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.base import CACHE_LINE, Image
 from edgeq.compiler.kernels.epilogue.emit import EpilogueEmitter
 from edgeq.compiler.kernels.epilogue.epilogue import isa_of, parameter_words
 from edgeq.compiler.kernels.loops import span
@@ -56,15 +56,24 @@ def _loop(count: Expr | int) -> Iterator[Expr]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a block or tile starts, in elements of x (as the loop reads it), y and the residual."""
+    """Where a block or tile starts, in elements of x (as the loop reads it), y and the residual.
+
+    Where tiles go on in the next row x, y and residual say where pixel 0 lies, and `pixel` is the first one's number.
+    """
 
     x: Expr
     y: Expr
     residual: Expr | None
+    pixel: Expr = 0
 
     def bind(self) -> _Place:
         residual = None if self.residual is None else tir.bind(self.residual)
-        return _Place(tir.bind(self.x), tir.bind(self.y), residual)
+        return _Place(tir.bind(self.x), tir.bind(self.y), residual, tir.bind(tir.i32(self.pixel)))
+
+    def further(self, elements: Expr, *, x: Expr | int = 0) -> _Place:
+        """So many elements further on in y and the residual."""
+        residual = None if self.residual is None else self.residual + elements
+        return _Place(self.x + x, self.y + elements, residual, self.pixel)
 
 
 class _ConvEmitter:
@@ -78,6 +87,8 @@ class _ConvEmitter:
         image = self.plan.x
         self.row_stride = self.plan.staged_w * image.c if self.staged else image.row_stride
         self.pixel_stride = image.c if self.staged else image.pixel_stride
+        # x's pixels have one step, so that a tile's rows differ by numbers that are known.
+        self.even_input = not self.plan.folded or (image.n == image.h == 1 and self.plan.window.pointwise)
         self.zero: Expr = 0
 
     def units(self, t0: Expr, t1: Expr) -> None:
@@ -94,28 +105,27 @@ class _ConvEmitter:
     def _block(self, image: Expr, oy: Expr, ox: Expr, split: Expr) -> None:
         """One block of output pixels (height and width may end early at the image's edge)."""
         plan, w = self.plan, self.plan.window
-        height: Expr | int = plan.y.h if plan.blocks_h == 1 else _at_most(plan.tiling.block_h, plan.y.h - oy)
-        width: Expr | int = plan.y.w if plan.blocks_w == 1 else _at_most(plan.tiling.block_w, plan.y.w - ox)
-        x = (
-            image * plan.x.image_stride
-            + oy * (w.stride_h * plan.x.row_stride)
-            + ox * (w.stride_w * plan.x.pixel_stride)
-        )
+        _, rows, columns = plan.pixels
+        height: Expr | int = rows if plan.blocks_h == 1 else _at_most(plan.tiling.block_h, rows - oy)
+        width: Expr | int = columns if plan.blocks_w == 1 else _at_most(plan.tiling.block_w, columns - ox)
+        x: Expr = tir.const(0)
+        if self.even_input:
+            down, right = w.stride_h * plan.x.row_stride, w.stride_w * plan.x.pixel_stride
+            x = image * plan.x.image_stride + oy * down + ox * right
         if self.staged:
             self._stage(tir.bind(x), oy, ox)
             x = tir.const(0)
-        place = _Place(x, *(self._output_place(i, image, oy, ox) for i in (plan.y, plan.residual))).bind()
+        y = self._output_place(plan.y, image, oy, ox)
+        residual = None if plan.residual is None else self._output_place(plan.residual, image, oy, ox)
+        place = _Place(x, y, residual, ox).bind()
         with _loop(plan.groups) as group:
-            own = _Place(
-                place.x + group * plan.in_channels,
-                place.y + group * plan.out_channels,
-                None if place.residual is None else place.residual + group * plan.out_channels,
-            )
+            own = place.further(group * plan.out_channels, x=group * plan.in_channels)
             self._channels(own, group, split, height, width)
 
-    @staticmethod
-    def _output_place(to: Image | None, image: Expr, oy: Expr, ox: Expr) -> Expr | None:
-        return None if to is None else image * to.image_stride + oy * to.row_stride + ox * to.pixel_stride
+    def _output_place(self, to: Image, image: Expr, oy: Expr, ox: Expr) -> Expr:
+        if self.plan.folded:
+            return tir.const(0)
+        return image * to.image_stride + oy * to.row_stride + ox * to.pixel_stride
 
     def _stage(self, origin: Expr, oy: Expr, ox: Expr) -> None:
         """Copies a block's activations to scratch, widened to s16, without gaps between pixels."""
@@ -162,9 +172,7 @@ class _ConvEmitter:
 
         def one(block: Expr, registers: int, count: int) -> None:
             position = tir.bind(block * step)
-            own = _Place(
-                place.x, place.y + position, None if place.residual is None else place.residual + position
-            ).bind()
+            own = place.further(position).bind()
             weights = tir.bind(group * group_bytes + block * block_bytes)
             self._pixels(own, _Tile(emitter, position, registers, count, weights), height, width)
 
@@ -185,19 +193,19 @@ class _ConvEmitter:
                     begin = tir.bind(chunk * many)
                     with _loop(many) as block:
                         one(begin + block, vectors, step)
-                    self._map(tir.bind(place.y + begin * step), many * step, height, width)
+                    self._map(place.further(begin * step).bind(), many * step, height, width)
         if full > mapped:
             kind(mapped, full, vectors, step)
         if rest:
             kind(full, full + 1, -(-rest // self.isa.lanes), rest)
         if self.spec.maps_blocks(self.target) and mapped * step < plan.out_channels:
-            self._map(tir.bind(place.y + mapped * step), plan.out_channels - mapped * step, height, width)
+            self._map(place.further(mapped * step).bind(), plan.out_channels - mapped * step, height, width)
 
-    def _map(self, y: Expr, channels: int, height: Expr | int, width: Expr | int) -> None:
+    def _map(self, place: _Place, channels: int, height: Expr | int, width: Expr | int) -> None:
         """Sends stored channels of a block's pixels through the table, in place."""
-        image, vector, emitter = self.plan.y, self.target.vector_bytes, self._epilogue(0)
+        vector, emitter = self.target.vector_bytes, self._epilogue(0)
         with _loop(height) as row, _loop(width) as column:
-            pixel = y + row * image.row_stride + column * image.pixel_stride
+            pixel = tir.bind(self._unfolded(self._shift(place, row, column)).y)
             full, rest = divmod(channels, vector)
             if full:
                 with _loop(full) as at:
@@ -222,19 +230,68 @@ class _ConvEmitter:
     def _pixels(self, place: _Place, tile: _Tile, height: Expr | int, width: Expr | int) -> None:
         """All tiles of a block: whole ones, then the smaller ones at the edge."""
         tile_h, tile_w = self.plan.tiling.tile_h, self.plan.tiling.tile_w
-        for h, row0, rows in _cut(height, tile_h, self.plan.y.h):
-            for w, column0, columns in _cut(width, tile_w, self.plan.y.w):
+        for h, row0, rows in _cut(height, tile_h, self.plan.pixels[1]):
+            for w, column0, columns in _cut(width, tile_w, self.plan.pixels[2]):
                 with _loop(rows) as row, _loop(columns) as column:
+                    if self.isa.fetches and self.plan.fetched_lines and (h, w) == (tile_h, tile_w):
+                        self._fetch(tile, row * (self.plan.tiling.block_w // tile_w) + column)
                     self._tile(self._shift(place, row0 + row * h, column0 + column * w).bind(), tile, h, w)
 
+    def _fetch(self, tile: _Tile, number: Expr) -> None:
+        """Asks for this tile's share of the weights of the next block of channels, which come from far away."""
+        lines = self.plan.fetched_lines
+        start = tile.weights + self.plan.block_bytes(tile.vectors) + number * (lines * CACHE_LINE)
+        with _loop(lines) as line:
+            tir.fetch(self.buffers["w"], start + line * CACHE_LINE)
+
     def _shift(self, place: _Place, row: Expr, column: Expr) -> _Place:
+        """The place of another tile; rows are 0 where tiles go on in the next one."""
         plan, w = self.plan, self.plan.window
-        x = place.x + row * (w.stride_h * self.row_stride) + column * (w.stride_w * self.pixel_stride)
+        x = place.x
+        if self.even_input:
+            x = x + row * (w.stride_h * self.row_stride) + column * (w.stride_w * self.pixel_stride)
+        if plan.folded:
+            return replace(place, x=x, pixel=place.pixel + column)
         y = place.y + row * plan.y.row_stride + column * plan.y.pixel_stride
         if plan.residual is None or place.residual is None:
             return _Place(x, y, None)
         residual = place.residual + row * plan.residual.row_stride + column * plan.residual.pixel_stride
         return _Place(x, y, residual)
+
+    def _rows(self, place: _Place, tile_h: int, tile_w: int) -> list[_Place]:
+        """The places of a tile's pixels."""
+        shifted = [self._shift(place, tir.const(i), tir.const(j)) for i in range(tile_h) for j in range(tile_w)]
+        return [self._unfolded(pixel).bind() for pixel in shifted] if self.plan.folded else shifted
+
+    def _unfolded(self, place: _Place) -> _Place:
+        """The place of one pixel with its number made good."""
+        plan, w = self.plan, self.plan.window
+        if not plan.folded:
+            return place
+        x = place.x
+        if not self.even_input:
+            strides = replace(
+                plan.x,
+                row_stride=w.stride_h * self.row_stride,
+                pixel_stride=w.stride_w * self.pixel_stride,
+            )
+            x = x + self._spread(strides, place.pixel)
+        y = place.y + self._spread(plan.y, place.pixel)
+        if plan.residual is None or place.residual is None:
+            return _Place(x, y, None)
+        return _Place(x, y, place.residual + self._spread(plan.residual, place.pixel))
+
+    def _spread(self, image: Image, pixel: Expr) -> Expr:
+        """The element of an image (of its strides; of y's size) where the output pixel with this number lies."""
+        height, width = self.plan.y.h, self.plan.y.w
+        place = pixel * image.pixel_stride
+        for count, stride, before in (
+            (width, image.row_stride, width * image.pixel_stride),
+            (width * height, image.image_stride, height * image.row_stride),
+        ):
+            if stride != before and count < self.plan.pixels[2]:
+                place = place + _op.truncdiv(pixel, tir.const(count)) * (stride - before)
+        return place
 
     def _tile(self, place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
         """Accumulates tile_h × tile_w pixels of one channel block in registers and finishes them."""
@@ -246,10 +303,12 @@ class _ConvEmitter:
         for number, value in enumerate(initial):
             tir.store(acc, number, value)
         offsets = [self._shift(_zero(place), row // tile_w, row % tile_w) for row in range(rows)]
+        pixels = self._rows(place, tile_h, tile_w)
         run_bytes = product.run_bytes(runs.groups, vectors)
         rows_of_runs, columns_of_runs = (1, 1) if product.whole else (runs.rows, runs.columns)
         with _loop(rows_of_runs) as i, _loop(columns_of_runs) as j:
-            x = tir.bind(place.x + i * runs.row_step + j * runs.column_step)
+            step = i * runs.row_step + j * runs.column_step
+            x = tir.bind(place.x + step if self.even_input else step)
             w = tir.bind(tile.weights + (i * runs.columns + j) * run_bytes)
             product.accumulate(
                 Run(
@@ -257,7 +316,7 @@ class _ConvEmitter:
                     rows=rows,
                     vectors=vectors,
                     x=self.x,
-                    x_index=lambda row: x + offsets[row].x,
+                    x_index=lambda row: x + (offsets[row].x if self.even_input else pixels[row].x),
                     w=self.buffers["w"],
                     w_index=w,
                     groups=runs.groups,
@@ -268,10 +327,10 @@ class _ConvEmitter:
         if tile.emitter.epilogue.lut:
             self._write_mapped(results, place, tile, tile_h, tile_w)
             return
-        for row, registers in enumerate(results):
-            residual = None if place.residual is None else place.residual + offsets[row].residual
-            to = place.y + offsets[row].y
-            tile.emitter.write(registers, tile.position, self.buffers["y"], to, tile.count, residual_index=residual)
+        for registers, to in zip(results, pixels, strict=True):
+            tile.emitter.write(
+                registers, tile.position, self.buffers["y"], to.y, tile.count, residual_index=to.residual
+            )
 
     def _write_mapped(self, results: list[list[Expr]], place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
         """Finishes a tile whose epilogue has a table: all its bytes together."""
@@ -281,7 +340,7 @@ class _ConvEmitter:
             tile.emitter.stage_bytes(registers, tile.position, scratch, start + row * words)
         tile.emitter.map_bytes(scratch, start, len(results) * words * 2, self.target.vector_bytes)
         with _loop(tile_h) as i, _loop(tile_w) as j:
-            to = self._shift(place, i, j)
+            to = self._unfolded(self._shift(place, i, j))
             tile.emitter.finish_bytes(
                 scratch,
                 start + (i * tile_w + j) * words,

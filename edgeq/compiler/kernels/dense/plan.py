@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.base import CACHE_LINE, Image
+from edgeq.compiler.kernels.dense.blocks import SHARES, Work, direct_blocks, staged_blocks
 
 if TYPE_CHECKING:
     from edgeq.compiler.isa.products import Product
 
-# A block of pixels, its activations and one block of weights should stay in the caches that every target has.
-STAGED_ELEMENTS = 12 * 1024  # s16, so 24 KB of L1
-DIRECT_BYTES = 128 * 1024
 TASK_MACS = 250_000  # about 2–20 µs: fine enough to share out, coarse enough not to notice
 MAX_TASKS = 64
 TASK_PIXELS = 12  # at least a tile
 TASK_CHANNELS = 64
-SHARES = 4  # threads among which tasks divide evenly
+FETCHED_BYTES, FETCHING_TILES = 4 * 1024, 4  # weights are fetched ahead for blocks of so much, by so many tiles
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,14 @@ class Window:
     def pointwise(self) -> bool:
         """1×1 with stride 1: pixels may be renumbered freely."""
         return self.kh == self.kw == self.stride_h == self.stride_w == 1
+
+    def rows(self, height: int) -> int:
+        """Rows of x that so many rows of outputs read."""
+        return (height - 1) * self.stride_h + (self.kh - 1) * self.dilation_h + 1
+
+    def columns(self, width: int) -> int:
+        """Columns of x that so many outputs side by side read."""
+        return (width - 1) * self.stride_w + (self.kw - 1) * self.dilation_w + 1
 
 
 def pixel_run(images: list[Image]) -> list[Image] | None:
@@ -124,12 +130,15 @@ class Tiling:
 Tile = tuple[int, int, int]  # pixels high, pixels wide, registers of channels
 
 
-def rank_tiles(oh: int, ow: int, channels: int, steps: int, product: Product) -> list[tuple[float, Tile]]:
+def rank_tiles(
+    oh: int, ow: int, channels: int, steps: int, product: Product, pixel_cost: float = 0.0
+) -> list[tuple[float, Tile]]:
     """(cost, tile) of every split of oh × ow pixels that fits into registers, the cheapest first by the product's own
     estimate.
 
     Args:
         steps: product steps over the whole of K.
+        pixel_cost: that each pixel of a tile takes for itself.
     """
     total = -(-channels // product.lanes)
     widest = min(total, product.widest * (2 if oh * ow == 1 else 1))
@@ -139,7 +148,7 @@ def rank_tiles(oh: int, ow: int, channels: int, steps: int, product: Product) ->
         for tile_h, tile_w in _tile_shapes(oh, ow, vectors, product):
             rows = _pieces(oh * ow if tile_h > 1 else ow, tile_h * tile_w)
             cost = sum(
-                many * times * (product.step_cost(r, v) * steps + product.tile_cost(r, v))
+                many * times * (product.step_cost(r, v) * steps + product.tile_cost(r, v) + pixel_cost * r)
                 for r, many in rows
                 for v, times in columns
             )
@@ -169,44 +178,13 @@ def count_tasks(x: Image, y: Image, window: Window, groups: int) -> int:
     return tasks - tasks % SHARES if tasks > SHARES else tasks
 
 
-def choose_blocks(
-    y: Image, tile: tuple[int, int, int], window: Window, x: Image, tasks: int, stages: bool
-) -> tuple[int, int]:
-    """(block_h, block_w) in output pixels: whole tiles, small enough for caches and for enough tasks."""
-    tile_h, tile_w, _ = tile
-    tiles_w, strips = -(-y.w // tile_w), -(-y.h // tile_h)
-    tiles = y.n * tiles_w * strips
-    limit = STAGED_ELEMENTS if stages else DIRECT_BYTES
-
-    def reads(height: int, width: int) -> int:
-        rows = (height * tile_h - 1) * window.stride_h + (window.kh - 1) * window.dilation_h + 1
-        columns = (width * tile_w - 1) * window.stride_w + (window.kw - 1) * window.dilation_w + 1
-        return rows * min(columns, x.w) * x.c
-
-    per_task = _even(tiles, tasks)
-    if per_task < tiles_w or reads(1, tiles_w) > 4 * limit:
-        width = min(per_task, tiles_w)
-        while width > 1 and reads(1, width) > limit:
-            width = -(-width // 2)
-        return tile_h, tile_w * -(-tiles_w // -(-tiles_w // width))
-    height = max(1, min(strips, per_task // tiles_w))
-    while height > 1 and reads(height, tiles_w) > limit:
-        height = -(-height // 2)
-    return tile_h * -(-strips // -(-strips // height)), tile_w * tiles_w
-
-
-def _even(tiles: int, tasks: int) -> int:
-    """Tiles of a block, about tiles / tasks, so that SHARES threads have as little as possible to do at most."""
-    rounded = (max(1, tiles // tasks), -(-tiles // tasks))
-    return min(rounded, key=lambda size: math.ceil(math.ceil(tiles / size) / SHARES) * size)
-
-
 @dataclass(frozen=True)
 class Plan:
     """Everything about one convolution on one target.
 
     Attributes:
         x, y, residual: images, pixels renumbered into one row where that is possible.
+        folded: tiles are runs of output pixels that go on in the next row; places are computed for each pixel.
         window: of the convolution.
         product: what multiplies.
         runs: of K, as the loop reads it.
@@ -219,6 +197,7 @@ class Plan:
     x: Image
     y: Image
     residual: Image | None
+    folded: bool
     window: Window
     product: Product
     runs: Runs
@@ -231,16 +210,21 @@ class Plan:
     cost: float
 
     @property
+    def pixels(self) -> tuple[int, int, int]:
+        """Images, rows and columns of output pixels as the loops count them."""
+        return _pixels(self.y, self.folded)
+
+    @property
     def blocks_h(self) -> int:
-        return math.ceil(self.y.h / self.tiling.block_h)
+        return math.ceil(self.pixels[1] / self.tiling.block_h)
 
     @property
     def blocks_w(self) -> int:
-        return math.ceil(self.y.w / self.tiling.block_w)
+        return math.ceil(self.pixels[2] / self.tiling.block_w)
 
     @property
     def pixel_blocks(self) -> int:
-        return self.y.n * self.blocks_h * self.blocks_w
+        return self.pixels[0] * self.blocks_h * self.blocks_w
 
     @property
     def units(self) -> int:
@@ -260,30 +244,63 @@ class Plan:
         return runs.rows * runs.columns * self.product.run_bytes(runs.groups, vectors)
 
     @property
+    def fetched_lines(self) -> int:
+        """Cache lines that each tile asks for of the next block's weights, which together are all of them; 0: weights
+        are few, or tiles are, so that they would come too late and in a crowd."""
+        t = self.tiling
+        tiles, size = (t.block_h // t.tile_h) * (t.block_w // t.tile_w), self.block_bytes(t.vectors)
+        return 0 if tiles < FETCHING_TILES or size < FETCHED_BYTES else math.ceil(size / (CACHE_LINE * tiles))
+
+    @property
     def staged_elements(self) -> int:
         return self.staged_h * self.staged_w * self.x.c
 
 
+def _pixels(y: Image, folded: bool) -> tuple[int, int, int]:
+    return (1, 1, y.n * y.h * y.w) if folded else (y.n, y.h, y.w)
+
+
 @dataclass(frozen=True)
 class Choice:
-    """What a plan is free to choose: the product (its number among those that are exact) and the register tile."""
+    """What a plan is free to choose: the product (its number among those that are exact), the register tile, and
+    whether tiles go on in the next row."""
 
     product: int
     tile: Tile
+    folded: bool = False
+
+
+# What each pixel's own place takes: a division, and where x has no even step a pointer.
+_FOLDED, _FOLDED_INPUT = 1.5, 2.5
 
 
 def rank_choices(
     x: Image, y: Image, residual: Image | None, window: Window, groups: int, products: Sequence[Product]
 ) -> list[tuple[float, Choice]]:
     """(cost of one run, choice) of all products and tiles, the cheapest first."""
-    x, y, _ = _flat(x, y, residual, window)
     found: list[tuple[float, Choice]] = []
-    for number, candidate in enumerate(products):
-        runs = runs_of(x, window, groups, candidate)
-        steps = candidate.run_steps(runs.groups) * (1 if candidate.whole else runs.rows * runs.columns)
-        ranked = rank_tiles(y.h, y.w, y.c // groups, steps, candidate)
-        found += [(cost * y.n * groups, Choice(number, tile)) for cost, tile in ranked]
+    flat_x, flat_y, _ = _flat(x, y, residual, window)
+    for number, product in enumerate(products):
+        runs = runs_of(flat_x, window, groups, product)
+        steps = product.run_steps(runs.groups) * (1 if product.whole else runs.rows * runs.columns)
+        for folded in (False, True):
+            if folded and not _folds(x, flat_y, window, product):
+                continue
+            images, height, width = _pixels(flat_y, folded)
+            pixel = 0.0 if not folded else _FOLDED if _even_input(x, window) else _FOLDED_INPUT
+            ranked = rank_tiles(height, width, y.c // groups, steps, product, pixel)
+            found += [(cost * images * groups, Choice(number, tile, folded)) for cost, tile in ranked]
     return sorted(found, key=lambda entry: entry[0])
+
+
+def _even_input(x: Image, window: Window) -> bool:
+    """Whether the pixels of x follow each other with one step."""
+    return window.pointwise and pixel_run([x]) is not None
+
+
+def _folds(x: Image, y: Image, window: Window, product: Product) -> bool:
+    """Whether tiles may go on in the next row, and don't anyway."""
+    return y.n * y.h > 1 and (not product.stages or _even_input(x, window))
 
 
 def _flat(x: Image, y: Image, residual: Image | None, window: Window) -> tuple[Image, Image, Image | None]:
@@ -300,32 +317,54 @@ def make_plan(
     groups: int,
     products: Sequence[Product],
     choice: Choice | None = None,
+    *,
+    keeps_channels: bool = False,
 ) -> Plan:
-    """The plan with the cheapest product and tile, or with those of `choice`."""
+    """The plan with the cheapest product and tile, or with those of `choice`.
+
+    Args:
+        keeps_channels: a block's channels had better be one task's, where there are several blocks.
+    """
     tasks = count_tasks(x, y, window, groups)
     ranked = rank_choices(x, y, residual, window, groups, products)
     cost, picked = next(entry for entry in ranked if choice in (None, entry[1]))
-    x, y, residual = _flat(x, y, residual, window)
     product, tile = products[picked.product], picked.tile
-    block_h, block_w = choose_blocks(y, tile, window, x, tasks, product.stages)
-    blocks = y.n * math.ceil(y.h / block_h) * math.ceil(y.w / block_w)
+    if picked.folded:
+        if _even_input(x, window):
+            [x] = pixel_run([x]) or [x]
+    else:
+        x, y, residual = _flat(x, y, residual, window)
+    images, height, width = _pixels(y, picked.folded)
     column_blocks = math.ceil(math.ceil(y.c // groups / product.lanes) / tile[2])
-    # Few pixels: tasks share out the channels, each reads its part of the weights.
-    splits = min(tasks, column_blocks) if groups == 1 and blocks == 1 else 1
+    runs = runs_of(x, window, groups, product)
+    work = Work(
+        images=images,
+        height=height,
+        width=width,
+        tile_h=tile[0],
+        tile_w=tile[1],
+        reads=lambda high, wide: _reads(x, y, window, picked.folded, (high * tile[0], wide * tile[1])),
+        column_blocks=1 if groups > 1 or (keeps_channels and height * width > tile[0] * tile[1]) else column_blocks,
+        weight_bytes=runs.total_groups * product.group * y.c,
+        cost=cost,
+        tasks=tasks,
+    )
+    blocks = staged_blocks(work) if product.stages else direct_blocks(work)
     staged_h = staged_w = 0
     strides = (x.row_stride, x.pixel_stride)
     if product.stages:
-        staged_h = min(x.h, (min(block_h, y.h) - 1) * window.stride_h + (window.kh - 1) * window.dilation_h + 1)
-        staged_w = min(x.w, (min(block_w, y.w) - 1) * window.stride_w + (window.kw - 1) * window.dilation_w + 1)
+        staged_h = min(x.h, window.rows(min(blocks.height, height)))
+        staged_w = min(x.w, window.columns(min(blocks.width, width)))
         strides = (staged_w * x.c, x.c)
     return Plan(
         x=x,
         y=y,
         residual=residual,
+        folded=picked.folded,
         window=window,
         product=product,
         runs=_runs(x, window, groups, strides, product),
-        tiling=Tiling(*tile[:2], block_h, block_w, tile[2], splits),
+        tiling=Tiling(*tile[:2], blocks.height, blocks.width, tile[2], blocks.splits),
         groups=groups,
         in_channels=x.c // groups,
         out_channels=y.c // groups,
@@ -333,6 +372,14 @@ def make_plan(
         staged_w=staged_w,
         cost=cost,
     )
+
+
+def _reads(x: Image, y: Image, window: Window, folded: bool, size: tuple[int, int]) -> int:
+    """Elements of x that a block of output pixels, high and wide, reads."""
+    high, wide = size
+    if folded:  # whole rows, more or less
+        high, wide = math.ceil(wide / y.w), min(wide, y.w)
+    return window.rows(high) * min(window.columns(wide), x.w) * x.c
 
 
 def runs_of(x: Image, window: Window, groups: int, product: Product) -> Runs:
