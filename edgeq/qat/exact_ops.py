@@ -144,6 +144,13 @@ def _embedding(node: Node) -> Tensor:
     return table[indices.clamp(0, table.shape[0] - 1)]
 
 
+def _scaled_embedding(node: Node) -> Tensor:
+    table, multiplier = node.x, node.tensor(1)
+    rows = node.tensor(2).clamp(0, table.shape[0] - 1)
+    factors = multiplier[rows].reshape([*rows.shape, *[1] * (table.dim() - 1)])
+    return finish(round_shift(table[rows] * factors, int(node.attrs["shift"])), node.attrs)
+
+
 def _to_mask(node: Node) -> Tensor:
     return (node.x != 0).long()
 
@@ -184,6 +191,7 @@ EXACT: dict[str, Form] = {
     "SumPool": _sum_pool,
     "ReduceSum": _reduce_sum,
     "Embedding": _embedding,
+    "ScaledEmbedding": _scaled_embedding,
     "ToMask": _to_mask,
     "ResizeLinear": _resize_linear,
     **ROWS,

@@ -280,6 +280,15 @@ def embedding(m: Maker) -> Case:
     return m.done(m.emit("Embedding", [m.array(m.pick(S8, U8, S16), [rows, *m.shape(0, 2)]), indices]))
 
 
+@case("ScaledEmbedding")
+def scaled_embedding(m: Maker) -> Case:
+    rows = m.number(1, 6)
+    indices = m.input(m.pick(np.int64, S32), m.shape(0, 3), "indices", *m.pick((-2, rows + 1), (None, None)))
+    multiplier = m.array(S16, [rows], 0, 2**15 - 1)
+    inputs = [m.array(S8, [rows, *m.shape(0, 2)]), multiplier, indices]
+    return m.done(m.emit("ScaledEmbedding", inputs, shift=m.number(0, 30), **m.clamp(m.pick(S8, U8, S16))))
+
+
 @case("ToMask")
 def to_mask(m: Maker) -> Case:
     return m.done(m.emit("ToMask", [m.input(m.pick(S8, U8, S16, S32, np.int64), m.shape())], to=m.pick(S8, U8)))

@@ -20,6 +20,7 @@ NORM = {"epsilon": 1, "row_bits": 20, "fraction_bits": 9, "shift": 5, "to": S8}
 SHIFTMAX = {"limit": 9, "left": 0, "pre_shift": 0, "octave": 1024, "sum_bits": 20, "out_bits": 8, "to": U8}
 SHIFT_GELU = {"left": 0, "pre_shift": 0, "octave": 1024, "head": 8, "multiplier": 1, "shift": 0, "to": S8}
 PAPER = {"octave": 9, "multiplier": 1, "shift": 0, "to": S8}
+SCALED = {"shift": 3, "to": S8}
 G = np.ones(2, S32)
 SOFTMAX = {"limit": 10, "pre_shift": 0, "multiplier": 1, "shift": 0, "sum_bits": 20, "out_bits": 8, "to": U8}
 
@@ -130,6 +131,16 @@ CASES: list[tuple[str, list[Any], dict[str, Any], str]] = [
     ("Embedding", [np.array(1, S8), (S32, [2])], {}, "it has no rows"),
     ("Embedding", [(S8, [2]), (S32, [2])], {}, "input table must be constant"),
     ("Embedding", [np.zeros([3], S8), (S16, [2])], {}, "input indices is int16[2], it must be int32 or int64"),
+    ("ScaledEmbedding", [np.zeros([0, 2], S8), np.zeros(0, S16), (S32, [2])], SCALED, "it has no rows"),
+    ("ScaledEmbedding", [np.zeros([3], S8), np.zeros(2, S16), (S32, [2])], SCALED, "it must be [3]: one for each row"),
+    ("ScaledEmbedding", [np.zeros([1], S8), np.array([-3], S16), (S32, [2])], SCALED, "a multiplier is -3"),
+    ("ScaledEmbedding", [np.zeros([1], S16), np.ones(1, S16), (S32, [2])], SCALED, "input table is int16[1]"),
+    (
+        "ScaledEmbedding",
+        [np.zeros([1], S8), np.ones(1, S16), (S32, [2])],
+        {**SCALED, "shift": 31},
+        "shift 31 is outside",
+    ),
     ("ToMask", [(S32, [2])], {"to": S16}, "to is int16, it must be int8 or uint8"),
     ("MatMul", [(S16, [2, 4]), (S8, [4, 2])], {"a_zero_point": 1}, "a_zero_point 1 is outside [0, 0]"),
     ("MatMul", [(S8, [2, 4]), (S16, [4, 2])], {}, "input b is int16[4, 2], it must be int8"),

@@ -244,6 +244,13 @@ def test_embedding_is_bounded_by_its_rows() -> None:
     assert (found.low.tolist(), found.high.tolist()) == ([1, -5], [3, 100])
 
 
+def test_scaled_embedding_is_bounded_by_its_rows() -> None:
+    table, multiplier = np.array([[1, -5], [3, 100], [0, 127]], S8), np.array([4, 2, 32767], S16)
+    call = one("ScaledEmbedding", [table, multiplier, (np.int64, [7])], shift=1, to=S8, zero_point=10)
+    found = prove(call)["y"]
+    assert (found.low.tolist(), found.high.tolist()) == ([10, 0], [13, 127])
+
+
 def test_s16_products_are_bounded() -> None:
     depth = TOP // (32768 * 128)
     prove(one("MatMul", [(S16, [1, depth]), (S8, [depth, 1])]))

@@ -19,7 +19,7 @@ from edgeq.quantize import Policy, QuantizeOptions, QuantizeResult, calibrate, q
 from edgeq.quantize.plan import MASK, Plan
 from edgeq.quantize.report import quantize_inputs
 from edgeq.quantize.samples.tokens import find_tokens
-from edgeq.quantize.topology import Topology
+from edgeq.quantize.topology import Topology, embedding_table
 from tests.quantize.models import ModelMaker
 
 TOKENS, CHANNELS, HEADS, WORDS = 6, 16, 2, 30
@@ -125,6 +125,27 @@ def test_bert_like_model(form: str, tmp_path: Path) -> None:
         found, real = run(result, feeds), graph.run(feeds)["unit"]
         cosines.append(float((found * real).sum() / np.linalg.norm(found)))
     assert min(cosines) > (0.9 if form == "paper" else 0.99)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 7])
+def test_narrow_table(bits: int, tmp_path: Path) -> None:
+    """A table named in the policy gets a scale for each row; defaults speak of layers that multiply."""
+    graph = bert(tmp_path)
+    gather, source = next(
+        (layer, table) for layer in Topology(graph).layers if (table := embedding_table(layer)) is not None
+    )
+    policy = Policy.parse(f"{{defaults: {{weight_bits: 7}}, layers: {{{gather.name}: {{weight_bits: {bits}}}}}}}")
+    result = quantize(graph, sentences(), QuantizeOptions(policy=policy, compare_samples=0))
+    step = next(step for step in result.graph.steps() if step.node.op_type == "ScaledEmbedding")
+    table, multiplier = step.call.constant(0), step.call.constant(1)
+    assert np.abs(table).max() == max(1, 2 ** (bits - 1) - 1)
+    assert 2**13 <= multiplier.max() < 2**15
+    quant = result.graph.quant(step.node.outputs[0])
+    real = table * (multiplier * (2.0 ** -int(step.call.attrs["shift"]) * quant.scale))[:, None]
+    assert ((real - source) ** 2).sum() / (source**2).sum() < {1: 0.45, 4: 0.02, 7: 0.0005}[bits]
+    assert next(layer for layer in result.report.layers if layer.name == gather.name).weight_bits == bits
+    plain = quantize(graph, sentences(), QuantizeOptions(policy=Policy.parse("{defaults: {weight_bits: 4}}")))
+    assert "ScaledEmbedding" not in ops(plain)
 
 
 def test_random_data_masks_nothing_out(tmp_path: Path) -> None:

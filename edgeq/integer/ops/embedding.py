@@ -42,8 +42,13 @@ def interval(call: Call, inputs: Sequence[Interval]) -> list[Interval]:
 
 def body(b: Body, table: str, indices: str) -> str:
     """Comparisons limit the index, a Gather fetches."""
+    return b("Gather", table, limited(b, table, indices), axis=0)
+
+
+def limited(b: Body, table: str, indices: str) -> str:
+    """int64 indices, limited to the table's rows."""
     last = b("Sub", b("Squeeze", b("Shape", table, start=0, end=1)), b.constant(1))
-    return b("Gather", table, b.least(b.greatest(b.wide(indices), b.constant(0)), last), axis=0)
+    return b.least(b.greatest(b.wide(indices), b.constant(0)), last)
 
 
 OP = register(

@@ -20,11 +20,12 @@ from onnx import helper, numpy_helper
 
 from edgeq.integer.arithmetic import dtype_range
 from edgeq.integer.graph import Quant
-from edgeq.quantize.integerize.weights import QuantizedWeights
+from edgeq.quantize.integerize.embedding import WHOLE, table_bits
+from edgeq.quantize.integerize.weights import QuantizedWeights, quantize_rows
 from edgeq.quantize.plan import PROBABILITY_S16, S16, S32, Plan
 from edgeq.quantize.products import Product, plain_weights, product_of, products, read_quant
 from edgeq.quantize.session import Session, map_ordered, model_with_outputs
-from edgeq.quantize.topology import Layer, is_float, is_selection, name_of, resize_mode
+from edgeq.quantize.topology import Layer, embedding_table, is_float, is_selection, name_of, resize_mode
 
 Array = NDArray[Any]
 Weights = Mapping[str, QuantizedWeights]
@@ -54,6 +55,7 @@ class FakeQuantized:
         }
         self._scales = {product.layer.name: read_quant(plan, product).scale for product in found}
         proto = model_with_outputs(plan.topology.model, ())
+        narrow_tables(proto.graph, plan)
         nodes = insert_weights(proto.graph, self._defaults())
         names = _insert_roundings(proto.graph, nodes, plan, self.outputs)
         _cut(proto.graph, names)
@@ -86,6 +88,22 @@ class FakeQuantized:
 
     def _defaults(self) -> list[tuple[Product, dict[str, Array]]]:
         return [(product, self._tensors(name, self.weights[name])) for name, product in self.products.items()]
+
+
+def narrow_tables(graph: onnx.GraphProto, plan: Plan) -> None:
+    """Tables of embeddings that the policy makes narrow become what their integers stand for."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for layer in plan.topology.layers:
+        table, bits = embedding_table(layer), table_bits(plan, layer)
+        if table is None or bits == WHOLE:
+            continue
+        values, scale = quantize_rows(table.reshape(len(table), -1), bits)
+        real = (values * scale[:, None]).astype(np.float32).reshape(table.shape)
+        made = numpy_helper.from_array(real, f"{layer.name}::table")
+        if made.name not in stored:
+            graph.initializer.append(made)
+        node = next(node for node in graph.node if layer.node.outputs[0].name in node.output)
+        node.input[0] = made.name
 
 
 def real_weights(product: Product, chosen: QuantizedWeights, x_scale: float) -> dict[str, Array]:

@@ -27,6 +27,8 @@ ACCUMULATOR_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**30
 #: Shares of the largest weight tried as clipping point below 7 bits.
 CLIPPING = np.linspace(0.3, 1.0, 36)
+#: Rows of a table that are fitted together: they and their errors fit a second cache.
+_ROWS_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,30 @@ def quantize_weights(
     scale = _scales(wide, qmax, clip=bits < 7)
     scale = admissible(scale, offset, x_scale=x_scale, y_scale=y_scale, power_of_two=power_of_two)
     return _fit(wide, offset, scale, qmax, x_scale, x_extent, taps)
+
+
+def quantize_rows(table: Array, bits: int) -> tuple[NDArray[np.int8], Float]:
+    """Rows of a table of embeddings in integers of their own scale.
+
+    Args:
+        table: float [rows, width]. bits: 2 … 7; 1 = ±mean of the row by sign.
+
+    Returns:
+        int8 [rows, width], float64 [rows]: real units per step, the least squared error; 0 of a row of zeros.
+
+    Raises:
+        ModelError: the table isn't finite.
+    """
+    if not np.isfinite(table).all():
+        raise ModelError("a table of embeddings is NaN or infinite", hint="the model file is damaged")
+    qmax, values, scale = 2 ** (bits - 1) - 1, np.empty(table.shape, np.int8), np.empty(len(table))
+    for start in range(0, len(table), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        rows = np.asarray(table[part], dtype=np.float64)
+        scale[part] = _scales(rows, qmax, clip=bits < 7)
+        safe = np.where(scale[part] > 0, scale[part], 1.0)
+        values[part] = _rounded(rows, safe[:, None], qmax)
+    return values, scale
 
 
 def admissible(scale: Float, offset: Float, *, x_scale: float, y_scale: float, power_of_two: bool = False) -> Float:

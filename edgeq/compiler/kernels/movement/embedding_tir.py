@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeq.compiler.kernels import loops, tir
-from edgeq.compiler.kernels.base import DTYPE_BYTES, TVM_DTYPE
+from edgeq.compiler.kernels.base import DTYPE_BYTES, TVM_DTYPE, DType
 from edgeq.compiler.kernels.movement.embedding import EmbeddingSpec
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target
@@ -24,10 +24,7 @@ def embedding(spec: EmbeddingSpec, target: Target) -> Expr:
     with tir.kernel(spec.symbol(target), parameters) as (out, t0, t1, (table, indices, y)):
 
         def one(offsets: Sequence[Expr], block: Expr) -> None:
-            index, kind = tir.load(indices, offsets[0]), TVM_DTYPE[spec.index_dtype]
-            inside = tir.tirx.max(tir.tirx.min(index, tir.const(spec.rows - 1, kind)), tir.const(0, kind))
-            # Held: in an index TVM would do the comparisons in 32 bits, which an index of 64 may not fit.
-            row = tir.bind(tir.hold(tir.cast("int32", inside)) * spec.width)
+            row = tir.bind(limited_row(indices, offsets[0], spec.rows, spec.index_dtype) * spec.width)
             if full:
                 with T.serial(0, full) as v:
                     tir.vstore(y, offsets[1] + v * lanes, tir.vload(table, row + v * lanes, lanes), lanes)
@@ -39,3 +36,11 @@ def embedding(spec: EmbeddingSpec, target: Target) -> Expr:
 
         loops.each_row(nest, spec.split(), t0, t1, one)
     return out[0]
+
+
+def limited_row(indices: Expr, place: Expr, rows: int, dtype: DType) -> Expr:
+    """An index, s32, limited to the rows there are."""
+    index, kind = tir.load(indices, place), TVM_DTYPE[dtype]
+    inside = tir.tirx.max(tir.tirx.min(index, tir.const(rows - 1, kind)), tir.const(0, kind))
+    # Held: in an index TVM would do the comparisons in 32 bits, which an index of 64 may not fit.
+    return tir.hold(tir.cast("int32", inside))
