@@ -65,7 +65,7 @@ def command(
         nanoseconds = step["median_ns"]
         speed = f"{2 * step['macs'] / nanoseconds:.1f}" if step["macs"] and nanoseconds else ""
         listing.add_row(
-            step["name"],
+            units.layer(step["name"]),
             step["op"],
             units.duration(nanoseconds * 1e-9),
             f"{100 * nanoseconds / total:.1f} %",
@@ -111,16 +111,16 @@ def _roofline(
     listing = common.table("step", "kernel", *numbers, "limit", right=numbers)
     for p in points:
         listing.add_row(
-            p.name,
+            units.layer(p.name, 26),
             p.kernel,
             units.duration(p.seconds),
             f"{100 * p.share:.1f} %",
             units.amount(p.macs) if p.macs else "",
             f"{p.macs / p.seconds / 1e9:.1f}" if p.macs and p.seconds else "",
-            f"{p.ceiling * p.macs / p.multiplications / 1e9:.0f}" if p.ceiling and p.multiplications else "",
+            f"{p.layer_ceiling / 1e9:.0f}" if p.layer_ceiling else "",
             units.size(p.bytes),
             f"{100 * p.efficiency:.0f} %",
-            p.limit,
+            "MACs" if p.limit == "multiplications" else p.limit,
         )
     console = common.stdout_console()
     console.print(listing)

@@ -48,3 +48,10 @@ def percent(fraction: float) -> str:
 def shape(dims: tuple[int, ...] | list[int]) -> str:
     """'1×3×224×224'; 'scalar' for rank 0."""
     return "×".join(str(d) for d in dims) or "scalar"
+
+
+def layer(name: str, width: int = 40) -> str:
+    """A layer's name in a column: converters join the names of all they fused by `;`, of which the last says most."""
+    parts = name.split(";")
+    last = parts[-1] if len(name) > width else name
+    return last if len(last) <= width else "…" + last[1 - width :]

@@ -239,7 +239,6 @@ def _code_size(data: bytes, target: Target) -> int:
 
 
 def _layer(step: Step, program: Program, target: Target, sizes: Mapping[str, int]) -> dict[str, Any]:
-    touched = {b for b in (*step.reads, *step.writes) if program.buffers[b].role != "scratch"}
     constants = {a.buffer for a in step.arguments if a.region == "weights"}
     weights = sum(program.constants[i].nbytes for i in constants)
     return {
@@ -251,7 +250,7 @@ def _layer(step: Step, program: Program, target: Target, sizes: Mapping[str, int
         "macs": step.macs,
         "weights": weights,
         "weight_bits": step.spec.stored_bits(target),
-        "bytes": weights + sum(program.buffers[b].size for b in touched),
+        "bytes": weights + step.moved,
         "mix": step.spec.mix(target),
     }
 

@@ -196,6 +196,7 @@ class Step:
         macs: multiply-accumulates, 0 where none.
         reads, writes: buffers it touches, for lifetimes.
         grain: fewest tasks that are worth a thread of their own.
+        moved: bytes of the tensors that it reads and writes, constants left out.
     """
 
     name: str
@@ -206,6 +207,7 @@ class Step:
     reads: list[int]
     writes: list[int]
     grain: int = 1
+    moved: int = 0
 
 
 @dataclass

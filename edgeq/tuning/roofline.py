@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from edgeq.compiler.kernels.peak.depthwise_peak import DepthwiseMix
 from edgeq.compiler.kernels.peak.peak import Mix
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
 from edgeq.runtime.model import Profile
-from edgeq.tuning.ceilings import Ceilings, measure
-
-KEYS = ("x_dtype", "number", "depth", "bits", "word_weights")
+from edgeq.tuning.ceilings import AnyMix, Ceilings, measure
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,11 @@ class Point:
         return self.bound / self.seconds if self.seconds else 0.0
 
     @property
+    def layer_ceiling(self) -> float | None:
+        """The ceiling in multiply-accumulates of the layer a second: above the mix's where Winograd saves some."""
+        return self.ceiling * self.macs / self.multiplications if self.ceiling and self.multiplications else None
+
+    @property
     def gap(self) -> float:
         """Seconds above the bound."""
         return max(0.0, self.seconds - self.bound)
@@ -68,7 +72,7 @@ def roofline(profile: Profile, manifest: Mapping[str, Any], threads: int) -> tup
     if threads != 1:
         raise UsageError("ceilings are those of one thread", why=f"{threads} threads", hint="leave out --threads")
     target = load_target(str(manifest["target"]))
-    mixes = [None if layer["mix"] is None else Mix(*(layer["mix"][key] for key in KEYS)) for layer in layers]
+    mixes = [None if layer["mix"] is None else _mix(layer["mix"]) for layer in layers]
     ceilings = measure(target, [mix for mix in mixes if mix is not None])
     total = sum(step.median_ns for step in profile.steps) or 1.0
     points = []
@@ -92,3 +96,9 @@ def roofline(profile: Profile, manifest: Mapping[str, Any], threads: int) -> tup
             )
         )
     return points, ceilings
+
+
+def _mix(entry: Mapping[str, Any]) -> AnyMix:
+    """The mix of a manifest's entry."""
+    kind = DepthwiseMix if "kh" in entry else Mix
+    return kind(**{field.name: entry[field.name] for field in fields(kind)})

@@ -10,13 +10,14 @@ from edgeq.tuning.ceilings import Ceilings
 from edgeq.tuning.roofline import Point
 
 _SHOWN = 40  # bars; the table has all steps
-_WIDTH, _BAR, _LABEL = 900, 18, 300
+_WIDTH, _BAR, _LABEL, _NAME = 900, 18, 300, 44  # the last: characters of a name
 
 _STYLE = """
-body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:960px;padding:0 1em;color:#1b1f24;background:#fff}
+body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1120px;padding:0 1em;color:#1b1f24;background:#fff}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.2em .6em;text-align:right;white-space:nowrap;border-bottom:1px solid #d8dee4}
-th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left;white-space:normal;overflow-wrap:anywhere}
+th,td{padding:.2em .5em;text-align:right;white-space:nowrap;border-bottom:1px solid #d8dee4}
+th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
+.steps{overflow-x:auto}
 svg{width:100%;height:auto}text{fill:currentColor;font-size:11px}.bound{fill:#2f6f9f}.gap{fill:#e0a458}
 .key span{display:inline-block;width:1em;height:1em;vertical-align:-.15em;margin:0 .4em 0 1em}
 @media (prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}th,td{border-color:#30363d}}
@@ -30,12 +31,18 @@ def page(title: str, points: Sequence[Point], ceilings: Ceilings) -> str:
     facts = (
         f"{units.duration(total)} in {len(points)} steps on one thread; {_percent(known / total if total else 0)} of "
         f"it in steps whose instructions have a measured ceiling. {units.duration(gap)} lie above what the "
-        f"machine asks for. Copying: {ceilings.bytes / 1e9:.0f} GB/s, read and written."
+        f"machine asks for."
+    )
+    ceiling = (
+        "The least time of a step is what its multiplications take at the ceiling of its own instruction mix, measured "
+        "on this machine with all data in the first-level cache, or what its bytes take at the speed of a copy "
+        f"({ceilings.bytes / 1e9:.0f} GB/s, read and written), whichever is longer. Percentages are least time over "
+        "measured time; caches may be faster than the copy, so that a step bound by bytes can pass 100 %."
     )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1><p>{escape(facts)}</p>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1><p>{escape(facts)}</p><p>{escape(ceiling)}</p>"
         "<h2>Efficiency gap</h2>"
         '<p class=key><span style="background:#2f6f9f"></span>least time for its multiplications or bytes'
         '<span style="background:#e0a458"></span>above that</p>'
@@ -53,7 +60,8 @@ def _bars(points: Sequence[Point]) -> str:
         y = number * _BAR
         inside = min(p.bound, p.seconds) * scale
         rows.append(
-            f'<text x="{_LABEL - 6}" y="{y + 12}" text-anchor="end">{escape(_short(p.name))}</text>'
+            f'<text x="{_LABEL - 6}" y="{y + 12}" text-anchor="end">{escape(units.layer(p.name, _NAME))}'
+            f"<title>{escape(p.name)}</title></text>"
             f'<rect class="bound" x="{_LABEL}" y="{y + 2}" width="{inside:.1f}" height="{_BAR - 4}"/>'
             f'<rect class="gap" x="{_LABEL + inside:.1f}" y="{y + 2}" width="{p.seconds * scale - inside:.1f}" '
             f'height="{_BAR - 4}"><title>{escape(p.kernel)}</title></rect>'
@@ -64,27 +72,24 @@ def _bars(points: Sequence[Point]) -> str:
 
 
 def _table(points: Sequence[Point]) -> str:
-    titles = ("step", "kernel", "time", "share", "MACs", "GMAC/s", "of bound", "limit", "bytes")
+    titles = ("step", "kernel", "time", "share", "MACs", "GMAC/s", "ceiling", "bytes", "of bound", "limit")
     body = []
     for p in points:
         cells = (
-            p.name,
             p.kernel,
             units.duration(p.seconds),
             _percent(p.share),
             units.amount(p.macs) if p.macs else "",
             f"{p.macs / p.seconds / 1e9:.1f}" if p.macs and p.seconds else "",
-            _percent(p.efficiency),
-            p.limit,
+            f"{p.layer_ceiling / 1e9:.0f}" if p.layer_ceiling else "",
             units.size(p.bytes),
+            _percent(p.efficiency),
+            "MACs" if p.limit == "multiplications" else p.limit,
         )
-        body.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        name = f'<td title="{escape(p.name)}">{escape(units.layer(p.name, _NAME))}</td>'
+        body.append(f"<tr>{name}" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "<tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
-    return f"<table>{head}{''.join(body)}</table>"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 44 else "…" + name[-43:]
+    return f"<div class=steps><table>{head}{''.join(body)}</table></div>"
 
 
 def _percent(part: float) -> str:

@@ -50,3 +50,17 @@ def test_shape() -> None:
 
 def test_percent() -> None:
     assert units.percent(0.9922) == "99.22 %"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("conv1", "conv1"),
+        ("a/Relu6;b/BatchNorm;c/Conv2D", "a/Relu6;b/BatchNorm;c/Conv2D"),
+        ("a/relu6/Relu6;b/BatchNorm/FusedBatchNormV3;c/Conv2D", "c/Conv2D"),
+        ("/layers/0/attention/self/query/MatMul/projected", "…0/attention/self/query/MatMul/projected"),
+    ],
+)
+def test_layer(name: str, shown: str) -> None:
+    assert units.layer(name) == shown
+    assert len(units.layer(name, 10)) <= 10

@@ -9,6 +9,9 @@ import pytest
 
 import edgeq
 from edgeq.compiler.isa.x86.pairing import ArrangedBytes
+from edgeq.compiler.kernels.base import Epilogue, Image
+from edgeq.compiler.kernels.depthwise.depthwise import DepthwiseSpec
+from edgeq.compiler.kernels.peak.depthwise_peak import DepthwiseMix
 from edgeq.compiler.kernels.peak.peak import Mix, PeakSpec
 from edgeq.compiler.target import load_target
 from edgeq.errors import UsageError
@@ -17,7 +20,7 @@ from edgeq.tuning.ceilings import measure
 from edgeq.tuning.roofline import roofline
 from edgeq.tuning.roofline_page import page
 from tests.cli.helpers import edgeq as command
-from tests.tuning.test_schedule import graph
+from tests.tuning.test_schedule import depthwise, graph
 
 TARGET = "x86-avx2"
 pytestmark = pytest.mark.skipif(not load_target(TARGET).runs_here(), reason="this processor has no AVX2")
@@ -67,6 +70,37 @@ def test_every_dense_layer_names_its_mix(artifact: Path) -> None:
     for layer in layers:
         assert layer["mix"]["x_dtype"] in ("u8", "s8", "s16")
         assert layer["mix"]["multiplications"] > 0
+
+
+def test_a_depthwise_layer_is_compared_with_its_window_in_the_first_cache(tmp_path: Path) -> None:
+    edgeq.compile(depthwise(), target=TARGET, output=tmp_path / "m.edgeq")
+    manifest = edgeq.load(tmp_path / "m.edgeq").manifest
+    points, ceilings = roofline(edgeq.profile(tmp_path / "m.edgeq", repeats=3), manifest, 1)
+    (point,) = [point for point in points if point.macs]
+    (mix,) = ceilings.macs
+    assert isinstance(mix, DepthwiseMix)
+    assert (mix.kh, mix.stride_h, mix.sums) == (3, 1, "taps")
+    assert point.layer_ceiling == ceilings.macs[mix] > 0
+    assert mix.macs(load_target(TARGET)) > 10**6
+
+
+def test_only_plain_windows_have_a_ceiling() -> None:
+    image = Image.dense(1, 9, 9, 16)
+    spec = DepthwiseSpec(image, Image.dense(1, 7, 7, 16), "u8", 3, 3, Epilogue("none", "s32", 0, 0, 0))
+    assert spec.mix(load_target(TARGET)) is not None
+    wide = replace(spec, y=Image.dense(1, 5, 5, 16), dilation_h=2, dilation_w=2)
+    several = replace(spec, y=Image.dense(1, 7, 7, 32))
+    assert wide.mix(load_target(TARGET)) is several.mix(load_target(TARGET)) is None
+
+
+def test_bytes_are_those_that_are_touched(tmp_path: Path) -> None:
+    """The border of an image, not the image; two bytes a value of the graph's ends, and the layer's weights."""
+    edgeq.compile(graph(), target=TARGET, output=tmp_path / "m.edgeq")
+    layers = edgeq.load(tmp_path / "m.edgeq").manifest["layers"]
+    border = next(layer for layer in layers if layer["ops"] == ["Fill"])
+    assert border["bytes"] == (14 * 14 - 12 * 12) * 16
+    dense = next(layer for layer in layers if layer["macs"])
+    assert dense["bytes"] == 14 * 14 * 16 + 12 * 12 * 24 + dense["weights"]
 
 
 def test_points_of_a_profile(artifact: Path) -> None:

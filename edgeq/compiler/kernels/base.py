@@ -156,6 +156,10 @@ class KernelSpec:
         """Bits that a weight takes in the artifact; None: no weights, or none of its own."""
         return None
 
+    def touched(self) -> dict[str, int]:
+        """Elements that are read or written of operands whose whole view isn't."""
+        return {}
+
     def scratch_bytes(self, target: Target) -> int:
         """Size of the `scratch` operand: memory one running task range needs to itself."""
         return 0

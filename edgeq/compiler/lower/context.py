@@ -325,6 +325,7 @@ class Lowering:
         reads: list[int] = []
         writes: list[int] = []
         grain = self._grain(spec, views, packed, macs)
+        moved, touched = 0, spec.touched()
         # A thread that gets no tasks needs no scratch.
         slots = max(1, min(self.program.max_threads, spec.tasks() // grain))
         for operand in spec.operands():
@@ -338,12 +339,13 @@ class Lowering:
             else:
                 view = views[operand.name]
                 arguments.append(Bound(view.region, view.buffer, view.byte_offset()))
+                moved += touched.get(operand.name, view.elements) * DTYPE_BYTES[view.dtype]
                 if view.region == "arena":
                     if view.buffer in self.program.touches:
                         self.program.touches[view.buffer].append(Touch(len(self.program.steps), view))
                     (writes if operand.role == "output" else reads).append(view.buffer)
         self.program.steps.append(
-            Step(self.group_name, ops or self.group_ops, spec, arguments, macs, reads, writes, grain)
+            Step(self.group_name, ops or self.group_ops, spec, arguments, macs, reads, writes, grain, moved)
         )
 
     def _grain(self, spec: KernelSpec, views: Mapping[str, View], packed: Mapping[str, np.ndarray], macs: int) -> int:

@@ -83,6 +83,11 @@ class DepthwiseSpec(WindowedSpec):
         """How the target computes it."""
         return _plan(self, target)
 
+    def mix(self, target: Target) -> dict[str, Any] | None:
+        from edgeq.compiler.kernels.peak.depthwise_peak import depthwise_entry
+
+        return depthwise_entry(self)
+
     def tiles(self, target: Target) -> list[tuple[float, tuple[int, int]]]:
         """(estimated instructions per output row and register, tile) of all, the cheapest first."""
         product = product_of(target, self.x_dtype, self.sums).taking(self.lowest_weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -180,6 +181,9 @@ class FillSpec(KernelSpec):
 
     def operands(self) -> list[Operand]:
         return [Operand("y", "output")]
+
+    def touched(self) -> dict[str, int]:
+        return {"y": sum(prod(shape) for _, shape, _ in self.boxes)}
 
     def tasks(self) -> int:
         """One: fills are short, or belong to a buffer's first use."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq.compiler.kernels.base import DType, KernelSpec, Operand
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgeq.compiler.isa.products import Product
     from edgeq.compiler.target import Target
 
@@ -41,6 +43,18 @@ class Mix:
         if self.bits < 8:
             found = found.with_bits(self.bits)
         return found.with_word_weights() if self.word_weights else found
+
+    def kernel(self, target: Target) -> PeakSpec:
+        """What is timed."""
+        return PeakSpec(self)
+
+    def macs(self, target: Target) -> int:
+        """Multiplications of one call."""
+        return PeakSpec(self).macs(target)
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """What the kernel's `pack` takes: its values don't matter, so nothing."""
+        return {}
 
     @classmethod
     def of(cls, product: Product, target: Target, word_weights: bool = False) -> Mix | None:
