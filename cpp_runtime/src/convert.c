@@ -250,24 +250,40 @@ static int64_t quantize_fast(uint8_t *to, int64_t stride, const float *from, int
   return 0;
 }
 
+static void quantize_row(uint8_t *to, const edgeq_tensor_record *tensor, int64_t stride, const float *from,
+                         int64_t length, const edgeq_scaling *s, uint64_t features) {
+  if (tensor->dtype == EDGEQ_UINT8 || tensor->storage_bias == BIAS) {
+    const int64_t done = quantize_fast(to, stride, from, length, s, 0, features);
+    quantize_row_u8(to + done, stride, from + done, length - done, *s);
+  } else if (tensor->dtype == EDGEQ_INT8) {
+    const int64_t done = quantize_fast(to, stride, from, length, s, 1, features);
+    quantize_row_s8(to + done, stride, from + done, length - done, *s);
+  } else if (tensor->dtype == EDGEQ_INT16) {
+    quantize_row_s16(to, stride, from, length, *s);
+  } else {
+    quantize_row_wide(to, stride, from, length, *s, tensor->dtype);
+  }
+}
+
+int edgeq_tensor_is_dense(const edgeq_tensor_record *tensor) {
+  const rows r = rows_of(tensor);
+  return r.rank == 0 && r.stride == 1;
+}
+
+void edgeq_tensor_quantize_part(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values, uint64_t begin,
+                                uint64_t end, uint64_t features) {
+  const edgeq_scaling s = scaling_of(tensor);
+  uint8_t *to = arena + tensor->offset + begin * edgeq_dtype_size(tensor->dtype);
+  quantize_row(to, tensor, 1, values + begin, (int64_t)(end - begin), &s, features);
+}
+
 void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values, uint64_t features) {
   const rows r = rows_of(tensor);
   const edgeq_scaling s = scaling_of(tensor);
   const uint32_t itemsize = edgeq_dtype_size(tensor->dtype);
   int64_t place[EDGEQ_MAX_RANK] = {0}, offset = 0;
   do {
-    uint8_t *to = arena + tensor->offset + offset * itemsize;
-    if (tensor->dtype == EDGEQ_UINT8 || tensor->storage_bias == BIAS) {
-      const int64_t done = quantize_fast(to, r.stride, values, r.length, &s, 0, features);
-      quantize_row_u8(to + done, r.stride, values + done, r.length - done, s);
-    } else if (tensor->dtype == EDGEQ_INT8) {
-      const int64_t done = quantize_fast(to, r.stride, values, r.length, &s, 1, features);
-      quantize_row_s8(to + done, r.stride, values + done, r.length - done, s);
-    } else if (tensor->dtype == EDGEQ_INT16) {
-      quantize_row_s16(to, r.stride, values, r.length, s);
-    } else {
-      quantize_row_wide(to, r.stride, values, r.length, s, tensor->dtype);
-    }
+    quantize_row(arena + tensor->offset + offset * itemsize, tensor, r.stride, values, r.length, &s, features);
     values += r.length;
   } while (next_row(&r, place, &offset));
 }

@@ -61,9 +61,15 @@ INTERNAL int edgeq_pool_acquire(edgeq_pool *pool);
 INTERNAL void edgeq_pool_release(edgeq_pool *pool);
 INTERNAL uint32_t edgeq_pool_threads(const edgeq_pool *pool);
 
-/* Runs one step in `chunks` (2 .. threads) ranges and waits for all. Returns the first code that isn't 0. */
-INTERNAL int32_t edgeq_pool_run(edgeq_pool *pool, const edgeq_model *model, uint8_t *arena, uint32_t step,
-                                uint32_t tasks, uint32_t chunks);
+/* A range of tasks of some job, in the scratch memory `slot`. Returns 0, or a code that ends the run. */
+typedef int32_t edgeq_pool_work(const void *job, int32_t begin, int32_t end, int32_t slot);
+
+/* Does `tasks` of a job in `chunks` (2 .. threads) ranges and waits for all. Returns the first code that isn't 0. */
+INTERNAL int32_t edgeq_pool_run(edgeq_pool *pool, edgeq_pool_work *work, const void *job, uint32_t tasks,
+                                uint32_t chunks);
+
+/* Wakes the pool's threads: work is about to come. Without it they wake when it has come. */
+INTERNAL void edgeq_pool_call(edgeq_pool *pool);
 
 /* ---- convert.c: one tensor <-> dense values */
 INTERNAL void edgeq_tensor_store(uint8_t *arena, const edgeq_tensor_record *tensor, const void *values);
@@ -71,6 +77,10 @@ INTERNAL void edgeq_tensor_load(const uint8_t *arena, const edgeq_tensor_record 
 /* features: of the processor, EDGEQ_X86_AVX2 and so on, or of a variant that runs on it. */
 INTERNAL void edgeq_tensor_quantize(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values,
                                     uint64_t features);
+/* Values begin .. end of a tensor that is dense, as all of them would be. */
+INTERNAL int edgeq_tensor_is_dense(const edgeq_tensor_record *tensor);
+INTERNAL void edgeq_tensor_quantize_part(uint8_t *arena, const edgeq_tensor_record *tensor, const float *values,
+                                         uint64_t begin, uint64_t end, uint64_t features);
 INTERNAL void edgeq_tensor_dequantize(const uint8_t *arena, const edgeq_tensor_record *tensor, float *values);
 
 /* The numbers of one tensor. Values of 8 and 16 bits are clipped before they are rounded, which is the same because the

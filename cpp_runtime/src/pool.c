@@ -1,14 +1,19 @@
-/* A pool of threads that splits a step's tasks into fixed ranges.
+/* A pool of threads that splits tasks into fixed ranges.
  *
  * Chunk k of a step belongs to worker k (slot k), chunk 0 to the caller. A chunk goes FREE -> POSTED (caller) -> TAKEN
  * (by whoever wins: its worker, or the caller when it has nothing else left to do and the worker hasn't woken up) ->
  * DONE. So a worker that the system doesn't schedule never holds up a run, and the split, hence every bit, is the same
  * whoever takes a chunk. Waiting spins a bounded while, since the next step usually comes within microseconds, then
- * sleeps. */
-#if !defined(_DEFAULT_SOURCE)
-#define _DEFAULT_SOURCE 1
+ * sleeps.
+ *
+ * Threads that wake up after a while often find themselves two on a core beside an idle one, and the system takes
+ * milliseconds to part them. Where the pool has a thread for every core, each sleeper is therefore woken on a core of
+ * its own; once it runs it may go wherever it was allowed before. */
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE 1
 #endif
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +21,8 @@
 #include "internal.h"
 
 enum { FREE, POSTED, TAKEN, DONE };
-enum { SPINS = 2000, STACK_SIZE = 1 << 20, CACHE_LINE = 128 };
+/* SPINS look again at once, YIELDS let others run first; both together some hundred microseconds at most. */
+enum { SPINS = 2000, YIELDS = 100, STACK_SIZE = 1 << 20, CACHE_LINE = 128 };
 
 typedef struct worker {
   edgeq_pool *pool;
@@ -24,8 +30,13 @@ typedef struct worker {
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   uint32_t chunk;
-  uint32_t is_asleep;      /* atomic */
-  int32_t code;            /* what the step returned */
+  uint32_t is_asleep; /* atomic */
+  uint32_t is_called; /* atomic: work will come soon, spin for it */
+  int32_t code;       /* what the work returned */
+#if defined(__linux__)
+  int is_placed; /* under `mutex`: it was told where to wake up, and `allowed` is where it may run */
+  cpu_set_t allowed;
+#endif
   uint8_t gap[CACHE_LINE]; /* keeps `state`, which two threads poll, off the others' cache lines */
   uint32_t state;          /* atomic */
   uint8_t tail[CACHE_LINE - sizeof(uint32_t)];
@@ -38,10 +49,10 @@ struct edgeq_pool {
   pthread_mutex_t run_mutex;
   pthread_mutex_t done_mutex;
   pthread_cond_t done;
-  /* The step that is running; written only while no chunk is posted or taken. */
-  const edgeq_model *model;
-  uint8_t *arena;
-  uint32_t step, tasks, chunks;
+  /* What is running; written only while no chunk is posted or taken. */
+  edgeq_pool_work *work;
+  const void *job;
+  uint32_t tasks, chunks;
   worker *workers; /* [threads - 1]; worker i runs chunk i + 1 */
 };
 
@@ -53,10 +64,23 @@ static void relax(void) {
 #endif
 }
 
+/* Before the look number `look`, from 1 on, at what another thread is to change; 0 when it is time to sleep. A thread
+ * that sleeps too soon is woken by one that goes on computing, often on the very same core. */
+static int linger(int look) {
+  if (look > SPINS + YIELDS) {
+    return 0;
+  }
+  if (look > SPINS) {
+    sched_yield();
+  }
+  relax();
+  return 1;
+}
+
 static int32_t run_chunk(const edgeq_pool *pool, uint32_t chunk) {
   const int32_t begin = (int32_t)((uint64_t)pool->tasks * chunk / pool->chunks);
   const int32_t end = (int32_t)((uint64_t)pool->tasks * (chunk + 1) / pool->chunks);
-  return pool->model->step((int32_t)pool->step, begin, end, (int32_t)chunk, pool->arena, pool->model->weights);
+  return pool->work(pool->job, begin, end, (int32_t)chunk);
 }
 
 /* 1 when the chunk was posted and is now this thread's. */
@@ -64,6 +88,59 @@ static int take(worker *w) {
   uint32_t expected = POSTED;
   return __atomic_compare_exchange_n(&w->state, &expected, TAKEN, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
+
+/* ---- where a sleeper wakes up ---- */
+
+#if defined(__linux__)
+
+/* The CPU for `w`: the one with its number among those it may use but `avoided`; -1 where there aren't as many as
+ * threads, or more: then the system knows better. */
+static int cpu_for(const worker *w, int avoided) {
+  if (CPU_COUNT(&w->allowed) != (int)w->pool->threads || avoided < 0 || !CPU_ISSET((size_t)avoided, &w->allowed)) {
+    return -1;
+  }
+  uint32_t number = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (cpu != avoided && CPU_ISSET((size_t)cpu, &w->allowed) && ++number == w->chunk) {
+      return cpu;
+    }
+  }
+  return -1;
+}
+
+/* Lets a sleeping worker wake up on a core that neither the caller nor another worker has. Under its mutex. */
+static void place(worker *w) {
+  if (w->is_placed || pthread_getaffinity_np(w->thread, sizeof w->allowed, &w->allowed) != 0) {
+    return;
+  }
+  const int cpu = cpu_for(w, sched_getcpu());
+  if (cpu >= 0) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET((size_t)cpu, &only);
+    w->is_placed = pthread_setaffinity_np(w->thread, sizeof only, &only) == 0;
+  }
+}
+
+/* It runs: from here on the system may move it again. Under its mutex. */
+static void unplace(worker *w) {
+  if (w->is_placed) {
+    pthread_setaffinity_np(w->thread, sizeof w->allowed, &w->allowed);
+    w->is_placed = 0;
+  }
+}
+
+#else
+
+static void place(worker *w) {
+  (void)w;
+}
+
+static void unplace(worker *w) {
+  (void)w;
+}
+
+#endif
 
 /* ---- workers ---- */
 
@@ -73,20 +150,21 @@ static int has_news(worker *w) {
 }
 
 static void wait_for_news(worker *w) {
-  for (int spin = 0; spin < SPINS; spin++) {
+  __atomic_store_n(&w->is_called, 0, __ATOMIC_SEQ_CST);
+  for (int look = 1; linger(look); look++) {
     if (has_news(w)) {
       return;
     }
-    relax();
   }
   /* is_asleep before the last look at `state`; the caller does it the other way round: one of the two sees the other.
    */
   pthread_mutex_lock(&w->mutex);
   __atomic_store_n(&w->is_asleep, 1, __ATOMIC_SEQ_CST);
-  while (!has_news(w)) {
+  while (!has_news(w) && !__atomic_load_n(&w->is_called, __ATOMIC_SEQ_CST)) {
     pthread_cond_wait(&w->wake, &w->mutex);
   }
   __atomic_store_n(&w->is_asleep, 0, __ATOMIC_SEQ_CST);
+  unplace(w);
   pthread_mutex_unlock(&w->mutex);
 }
 
@@ -99,7 +177,7 @@ static void *work(void *argument) {
       return NULL;
     }
     if (!take(w)) {
-      continue; /* the caller was faster */
+      continue; /* the caller was faster, or only called */
     }
     w->code = run_chunk(pool, w->chunk);
     __atomic_store_n(&w->state, DONE, __ATOMIC_SEQ_CST);
@@ -114,6 +192,7 @@ static void *work(void *argument) {
 static void wake(worker *w) {
   if (__atomic_load_n(&w->is_asleep, __ATOMIC_SEQ_CST)) {
     pthread_mutex_lock(&w->mutex);
+    place(w);
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->mutex);
   }
@@ -121,16 +200,23 @@ static void wake(worker *w) {
 
 /* ---- the caller ---- */
 
+void edgeq_pool_call(edgeq_pool *pool) {
+  for (uint32_t index = 0; index + 1 < pool->threads; index++) {
+    worker *w = &pool->workers[index];
+    __atomic_store_n(&w->is_called, 1, __ATOMIC_SEQ_CST);
+    wake(w);
+  }
+}
+
 static int is_done(const worker *w) {
   return __atomic_load_n(&w->state, __ATOMIC_SEQ_CST) == DONE;
 }
 
 static void wait_until_done(edgeq_pool *pool, const worker *w) {
-  for (int spin = 0; spin < SPINS; spin++) {
+  for (int look = 1; linger(look); look++) {
     if (is_done(w)) {
       return;
     }
-    relax();
   }
   pthread_mutex_lock(&pool->done_mutex);
   __atomic_store_n(&pool->is_waiting, 1, __ATOMIC_SEQ_CST);
@@ -141,11 +227,9 @@ static void wait_until_done(edgeq_pool *pool, const worker *w) {
   pthread_mutex_unlock(&pool->done_mutex);
 }
 
-int32_t edgeq_pool_run(edgeq_pool *pool, const edgeq_model *model, uint8_t *arena, uint32_t step, uint32_t tasks,
-                       uint32_t chunks) {
-  pool->model = model;
-  pool->arena = arena;
-  pool->step = step;
+int32_t edgeq_pool_run(edgeq_pool *pool, edgeq_pool_work *work, const void *job, uint32_t tasks, uint32_t chunks) {
+  pool->work = work;
+  pool->job = job;
   pool->tasks = tasks;
   pool->chunks = chunks;
   for (uint32_t chunk = 1; chunk < chunks; chunk++) {

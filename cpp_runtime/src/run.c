@@ -57,15 +57,40 @@ static uint32_t chunks_of(const edgeq_step_record *step, uint32_t threads) {
   return worthwhile < threads ? worthwhile : threads;
 }
 
+static int has_shared_step(const edgeq_model *model, uint32_t threads) {
+  const edgeq_step_record *steps = edgeq_steps(model);
+  for (uint32_t index = 0; index < model->image->step_count; index++) {
+    if (chunks_of(&steps[index], threads) > 1) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+typedef struct step_job {
+  const edgeq_model *model;
+  uint8_t *arena;
+  int32_t step;
+} step_job;
+
+static int32_t run_tasks(const void *job, int32_t begin, int32_t end, int32_t slot) {
+  const step_job *own = job;
+  return own->model->step(own->step, begin, end, slot, own->arena, own->model->weights);
+}
+
 /* Runs all steps on up to `threads` threads; `step_ns` may be NULL. */
 static edgeq_status run_steps(edgeq_context *context, edgeq_pool *pool, uint32_t threads, uint64_t *step_ns) {
   const edgeq_model *model = context->model;
   const edgeq_step_record *steps = edgeq_steps(model);
+  if (threads > 1 && has_shared_step(model, threads)) {
+    edgeq_pool_call(pool);
+  }
   uint64_t before = step_ns != NULL ? edgeq_clock_ns() : 0;
   for (uint32_t index = 0; index < model->image->step_count; index++) {
     const uint32_t chunks = chunks_of(&steps[index], threads), tasks = steps[index].tasks;
-    const int32_t code = chunks > 1 ? edgeq_pool_run(pool, model, context->arena, index, tasks, chunks)
-                                    : model->step((int32_t)index, 0, (int32_t)tasks, 0, context->arena, model->weights);
+    const step_job job = {model, context->arena, (int32_t)index};
+    const int32_t code =
+        chunks > 1 ? edgeq_pool_run(pool, run_tasks, &job, tasks, chunks) : run_tasks(&job, 0, (int32_t)tasks, 0);
     if (code != 0) {
       return edgeq_fail(context->detail, EDGEQ_ERROR_STEP, "step %u (%.100s) ended with code %d", (unsigned)index,
                         edgeq_text(model, steps[index].name), (int)code);
