@@ -168,7 +168,7 @@ static void wait_for_news(worker *w) {
   pthread_mutex_unlock(&w->mutex);
 }
 
-static void *work(void *argument) {
+static void *serve(void *argument) {
   worker *w = argument;
   edgeq_pool *pool = w->pool;
   for (;;) {
@@ -278,7 +278,7 @@ static int start(worker *w) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const int good =
-      pthread_attr_setstacksize(&attributes, STACK_SIZE) == 0 && pthread_create(&w->thread, &attributes, work, w) == 0;
+      pthread_attr_setstacksize(&attributes, STACK_SIZE) == 0 && pthread_create(&w->thread, &attributes, serve, w) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
   return good;

@@ -105,6 +105,12 @@ LARGE: dict[str, dict[str, Any]] = {
     "vector-matrix-large": {"x": (1, 1, 1, 1030), "n": 999},
     "few-rows": {"x": (1, 1, 5, 700), "n": 333},
 }
+# More weights than pixels: threads share out the channels too.
+HEAVY: dict[str, dict[str, Any]] = {
+    "pointwise-heavy": {"x": (1, 7, 7, 310), "n": 520},
+    "3x3-heavy": {"x": (1, 9, 9, 136), "n": 200, "k": (3, 3)},
+    "batch-heavy": {"x": (3, 1, 21, 256), "n": 333},
+}
 
 
 @pytest.mark.parametrize("target", NATIVE)
@@ -112,6 +118,15 @@ LARGE: dict[str, dict[str, Any]] = {
 def test_many_tasks_natively(shape: str, target: str) -> None:
     spec = conv(target, **LARGE[shape])
     assert spec.tasks() > 1
+    check(spec, target)
+
+
+@pytest.mark.parametrize("target", NATIVE)
+@pytest.mark.parametrize("shape", HEAVY)
+def test_shares_of_channels(shape: str, target: str) -> None:
+    spec = conv(target, **HEAVY[shape])
+    plan = spec.plan(load_target(target))
+    assert plan.tiling.column_splits > 1 or plan.product.stages
     check(spec, target)
 
 

@@ -168,6 +168,16 @@ def test_epilogues_on_arm(case: str) -> None:
     check(conv("arm-neon", (1, 9, 9, 11), 26, (3, 3), epilogue=epilogues("s8")[case]), "arm-neon", 4)
 
 
+@pytest.mark.parametrize("target", NATIVE)
+@pytest.mark.parametrize("size", [28, 27])
+@pytest.mark.parametrize("stored", [False, True])
+def test_several_bands_of_a_block(stored: bool, size: int, target: str) -> None:
+    spec = conv(target, (1, size, size, 24), 40, (3, 3))
+    plan = winograd(spec, 4, stored).plan(load_target(target))
+    assert plan.band * plan.rows < plan.padded_tiles
+    check(spec, target, 4, stored)
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     h=st.integers(4, 17),

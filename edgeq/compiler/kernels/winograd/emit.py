@@ -4,7 +4,7 @@ What is cut how stands in plan.py, the transforms in transforms.py. Everything b
 
     V  s16 [position][tile][channel]        transformed inputs of a block of tiles
     U  s16 [position][group][columns]       transformed weights of a column block, where they aren't stored so
-    M  s32 [position][tile][column]         products; the epilogue's start value sits in position (1, 1)
+    M  s32 [position][tile][column]         products of a band of tiles; the start value sits in position (1, 1)
 """
 
 from __future__ import annotations
@@ -183,19 +183,46 @@ class _Emitter:
 
     def _column_block(self, block: _Block, columns: _Columns) -> None:
         plan = self.plan
-        if plan.stored:
-            per_position = plan.groups * columns.vectors * self.isa.lanes * self.product.group
-            self._multiply(block, columns, self.buffers["w"], columns.weights, per_position, None)
-        else:
+        weights, start, stride = self.buffers["w"], columns.weights, plan.groups * columns.vectors * self._step_elements
+        if not plan.stored:
             self._transform_weights(columns, tir.const(0))
-            self._multiply(block, columns, self.scratch, tir.const(plan.u_start), plan.u_stride, None)
-            if plan.chunks > 1:
-                with span(1, plan.chunks) as chunk:
-                    self._transform_weights(columns, chunk)
-                    self._multiply(block, columns, self.scratch, tir.const(plan.u_start), plan.u_stride, chunk)
-        with T.serial(0, block.height) as i, T.serial(0, block.width) as j:
+            weights, start, stride = self.scratch, tir.const(plan.u_start), plan.u_stride
+        pieces = self._pieces(block)
+        if plan.chunks == 1:
+            with T.serial(0, self._bands(pieces)) as band:
+                first = tir.bind(band * plan.band)
+                self._multiply((first, self._at_most(pieces - first)), columns, (weights, start, stride), None)
+                self._outputs(block, first, columns)
+            return
+        self._multiply((tir.const(0), pieces), columns, (weights, start, stride), None)
+        with span(1, plan.chunks) as chunk:
+            self._transform_weights(columns, chunk)
+            self._multiply((tir.const(0), pieces), columns, (weights, start, stride), chunk)
+        self._outputs(block, tir.const(0), columns)
+
+    @property
+    def _step_elements(self) -> int:
+        """Weights of one product step and register."""
+        return self.isa.lanes * self.product.group
+
+    def _bands(self, pieces: Expr | int) -> Expr | int:
+        if isinstance(pieces, int):
+            return -(-pieces // self.plan.band)
+        return tir.bind(divide(pieces + (self.plan.band - 1), self.plan.band))
+
+    def _at_most(self, pieces: Expr) -> Expr:
+        return tir.bind(tir.tirx.min(pieces, tir.const(self.plan.band)))
+
+    def _outputs(self, block: _Block, first: Expr, columns: _Columns) -> None:
+        """The outputs of the tiles that M holds, from register tile `first` on."""
+        plan = self.plan
+        begin = tir.bind(first * plan.rows)
+        count = tir.bind(tir.tirx.min(block.height * block.width - begin, tir.const(plan.band * plan.rows)))
+        with T.serial(0, count) as own:
+            tile = tir.bind(begin + own)
+            i, j = tir.bind(divide(tile, plan.block_w)), tir.bind(remainder(tile, plan.block_w))
             row, column = self._origin(i, block.row, self.spec.y.h), self._origin(j, block.column, self.spec.y.w)
-            self._output_tile(tir.bind(i * plan.block_w + j), columns, block.image, row, column)
+            self._output_tile(own, columns, block.image, row, column)
 
     def _transform_weights(self, columns: _Columns, chunk: Expr) -> None:
         """U of one chunk of channels from nine bytes a weight."""
@@ -221,18 +248,25 @@ class _Emitter:
     # --- products: V, U -> M ------------------------------------------------------------------------------------------
 
     def _multiply(
-        self, block: _Block, columns: _Columns, weights: Expr, start: Expr, stride: int, chunk: Expr | None
+        self, pieces: tuple[Expr, Expr | int], columns: _Columns, weights: tuple[Expr, Expr, int], chunk: Expr | None
     ) -> None:
-        """M = V·U position by position; a `chunk` adds to what earlier ones left."""
+        """M = V·U position by position; a `chunk` adds to what earlier ones left.
+
+        Args:
+            pieces: the first register tile, and how many.
+            weights: buffer, where they start, elements from one position to the next.
+        """
         plan, rows = self.plan, self.plan.rows
+        first, count = pieces
         with T.serial(0, self.transform.positions) as position:
-            u = tir.bind(start + position * stride)
-            v = tir.bind(position * plan.v_stride + (0 if chunk is None else chunk * self._chunk_channels))
+            u = tir.bind(weights[1] + position * weights[2])
+            channel = 0 if chunk is None else chunk * self._chunk_channels
+            v = tir.bind(position * plan.v_stride + first * (rows * plan.channels) + channel)
             m = tir.bind(plan.m_start + position * plan.m_stride)
-            with T.serial(0, self._pieces(block)) as piece:
+            with T.serial(0, count) as piece:
                 own_v = tir.bind(v + piece * (rows * plan.channels))
                 own_m = tir.bind(m + piece * (rows * 2 * plan.columns))
-                self._register_tile(columns, (weights, u), own_v, own_m, chunk is None)
+                self._register_tile(columns, (weights[0], u), own_v, own_m, chunk is None)
 
     @property
     def _chunk_channels(self) -> int:

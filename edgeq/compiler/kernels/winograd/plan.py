@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgeq.compiler.isa.products import Product
 from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.dense.blocks import SHARES
 from edgeq.compiler.kernels.winograd.transforms import TRANSFORMS, Transform
 
 TRANSFORMED_BYTES = 288 * 1024  # of V: it is read once a column block and has to stay in the second-level cache
-MAX_TILES = 48
+MAX_TILES = 49
 CHUNK_BYTES = 160 * 1024  # of weights that are transformed while running
+BAND_TILES = 24  # of a band: its products should stay close to the core
+_ABOUT_AS_FAST = 1.03
 _LINE = 32  # s16 elements of padding between positions, against cache lines of equal address
 
 
@@ -91,9 +95,16 @@ class WinogradPlan:
         return _padded(self.padded_tiles * self.channels + behind)
 
     @property
+    def band(self) -> int:
+        """Register tiles whose products are made and transformed back together: all, where M is added up over chunks
+        of weights; else some, with M no larger than that."""
+        pieces = self.padded_tiles // self.rows
+        return pieces if self.chunks > 1 else math.ceil(pieces / math.ceil(self.padded_tiles / BAND_TILES))
+
+    @property
     def m_stride(self) -> int:
         """s16 elements of scratch from one position of M (s32) to the next."""
-        return _padded(2 * self.padded_tiles * self.columns)
+        return _padded(2 * self.band * self.rows * self.columns)
 
     @property
     def u_stride(self) -> int:
@@ -143,17 +154,33 @@ def choose_rows(tiles: int, vectors: int, product: Product) -> int:
     return min(sizes, key=lambda rows: (math.ceil(tiles / rows) * product.step_cost(rows, vectors), rows))
 
 
-def choose_blocks(tiles_h: int, tiles_w: int, bytes_a_tile: int) -> tuple[int, int]:
-    """(block_h, block_w) in tiles: whole rows of tiles where they fit, evenly shared out."""
+def _blocks(tiles_h: int, tiles_w: int, bytes_a_tile: int) -> list[tuple[int, int]]:
+    """(block_h, block_w) in tiles that are worth a look: whole rows of tiles, or equal parts of several rows."""
     limit = max(4, min(MAX_TILES, TRANSFORMED_BYTES // bytes_a_tile))
     if tiles_w > limit:
-        return 1, math.ceil(tiles_w / math.ceil(tiles_w / limit))
-    strips = min(tiles_h, limit // tiles_w)
-    return math.ceil(tiles_h / math.ceil(tiles_h / strips)), tiles_w
+        return [(1, math.ceil(tiles_w / math.ceil(tiles_w / limit)))]
+    widths = [tiles_w // parts for parts in (1, 2) if tiles_w % parts == 0]
+    found = []
+    for width in widths:
+        strips = min(tiles_h, limit // width)
+        found.append((math.ceil(tiles_h / math.ceil(tiles_h / strips)), width))
+    return found
+
+
+def _busiest(plan: WinogradPlan) -> float:
+    """How much more than its share the busiest of SHARES threads has to do: 1 for even shares."""
+    heights, widths = (
+        [min(size, extent - start) for start in range(0, extent, size)]
+        for extent, size in ((plan.tiles_h, plan.block_h), (plan.tiles_w, plan.block_w))
+    )
+    blocks = [height * width for _ in range(plan.images) for height in heights for width in widths]
+    units = [block for block in blocks for _ in range(plan.column_splits)]
+    edges = [len(units) * thread // SHARES for thread in range(SHARES + 1)]
+    return max(sum(units[begin:end]) for begin, end in pairwise(edges)) * SHARES / sum(units)
 
 
 def make_plan(m: int, x: Image, y: Image, product: Product, tasks: int, stored: bool) -> WinogradPlan:
-    """The plan of a convolution.
+    """The plan of a convolution: of blocks that take about the same time the ones with the most even shares.
 
     Args:
         product: of s16 by s16, reading s16 weights.
@@ -161,7 +188,6 @@ def make_plan(m: int, x: Image, y: Image, product: Product, tasks: int, stored: 
     """
     transform = TRANSFORMS[m]
     tiles_h, tiles_w = math.ceil(y.h / m), math.ceil(y.w / m)
-    block_h, block_w = choose_blocks(tiles_h, tiles_w, transform.positions * x.c * 2)
     registers = math.ceil(y.c / product.lanes)
     vectors = min(registers, max(1, 16 // product.lanes), product.widest) if product.lanes < 8 else min(registers, 2)
     while not product.fits(1, vectors):
@@ -171,21 +197,26 @@ def make_plan(m: int, x: Image, y: Image, product: Product, tasks: int, stored: 
     if not stored:
         per_group = transform.positions * vectors * product.lanes * product.group * 2
         chunk = math.ceil(groups / math.ceil(groups * per_group / CHUNK_BYTES))
-    blocks = y.n * math.ceil(tiles_h / block_h) * math.ceil(tiles_w / block_w)
-    splits = min(math.ceil(registers / vectors), max(1, tasks // blocks))
-    return WinogradPlan(
-        transform=transform,
-        product=product,
-        vectors=vectors,
-        rows=choose_rows(block_h * block_w, vectors, product),
-        images=y.n,
-        tiles_h=tiles_h,
-        tiles_w=tiles_w,
-        block_h=block_h,
-        block_w=block_w,
-        column_splits=splits,
-        channels=x.c,
-        out_channels=y.c,
-        chunk_groups=chunk,
-        stored=stored,
-    )
+
+    def plan(block: tuple[int, int]) -> WinogradPlan:
+        blocks = y.n * math.ceil(tiles_h / block[0]) * math.ceil(tiles_w / block[1])
+        return WinogradPlan(
+            transform=transform,
+            product=product,
+            vectors=vectors,
+            rows=choose_rows(block[0] * block[1], vectors, product),
+            images=y.n,
+            tiles_h=tiles_h,
+            tiles_w=tiles_w,
+            block_h=block[0],
+            block_w=block[1],
+            column_splits=min(math.ceil(registers / vectors), max(1, tasks // blocks)),
+            channels=x.c,
+            out_channels=y.c,
+            chunk_groups=chunk,
+            stored=stored,
+        )
+
+    plans = [plan(block) for block in _blocks(tiles_h, tiles_w, transform.positions * x.c * 2)]
+    limit = min(found.cost() for found in plans) * _ABOUT_AS_FAST
+    return min((found for found in plans if found.cost() <= limit), key=_busiest)
