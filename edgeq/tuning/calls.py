@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,9 +40,13 @@ def require_runnable(target: Target) -> None:
 class KernelCalls:
     """Kernels of one target that run on this machine.
 
+    The same code takes up to a quarter longer at one address than at another (the processor predicts branches and
+    loads by address), so that a comparison of kernels is made at several.
+
     Args:
         specs: all kernels that will be called.
         progress: called with (built, to build).
+        copies: how often their code is loaded, each time at another address.
 
     Raises:
         UsageError: the target's code doesn't run here. CompileError, ToolError: a kernel can't be built or linked.
@@ -52,6 +58,7 @@ class KernelCalls:
         target: Target,
         builder: KernelBuilder,
         progress: Callable[[int, int], None] | None = None,
+        copies: int = 1,
     ) -> None:
         require_runnable(target)
         self.target = target
@@ -61,7 +68,8 @@ class KernelCalls:
             run_tool([*linker(), "-shared", "-o", made, *objects], "linking kernels to be timed")
 
         key = content_key([path.name for path in objects])
-        self._library = ctypes.CDLL(str(cached_file("timed", "kernels.so", key, link)))
+        library = cached_file("timed", "kernels.so", key, link)
+        self._libraries = [ctypes.CDLL(str(library)), *(_loaded_again(library) for _ in range(copies - 1))]
 
     def call(
         self,
@@ -70,7 +78,17 @@ class KernelCalls:
         parameters: Sequence[tuple[str, str, int]] | None = None,
         seed: int = 0,
     ) -> Call:
-        """A call of one kernel with all its tasks, on random inputs.
+        """A call of one kernel with all its tasks, on random inputs."""
+        return self.calls(spec, constants, parameters, seed)[0]
+
+    def calls(
+        self,
+        spec: KernelSpec,
+        constants: Mapping[str, Array],
+        parameters: Sequence[tuple[str, str, int]] | None = None,
+        seed: int = 0,
+    ) -> list[Call]:
+        """The same call of each copy of the code.
 
         Args:
             constants: logical constants for `spec.pack`.
@@ -88,16 +106,27 @@ class KernelCalls:
                 size = count * _BYTES[dtype]
                 filled = rng.integers(0, 256, size, np.uint8) if operand.role == "input" else np.zeros(size, np.uint8)
                 buffers.append(_aligned(filled))
-        function = getattr(self._library, spec.symbol(self.target))
-        function.restype = None
         pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers]
-        tasks = spec.tasks()
+        return [
+            _run(getattr(library, spec.symbol(self.target)), spec.tasks(), pointers, buffers)
+            for library in self._libraries
+        ]
 
-        def run(keep: Sequence[Array] = buffers) -> None:
-            del keep  # only holds the memory
-            function(0, tasks, *pointers)
 
-        return run
+def _run(function: Any, tasks: int, pointers: Sequence[ctypes.c_void_p], keep: Sequence[Array]) -> Call:
+    """The call; `keep` holds the memory that it works on."""
+    function.restype = None
+
+    def run(_: Sequence[Array] = keep) -> None:
+        function(0, tasks, *pointers)
+
+    return run
+
+
+def _loaded_again(library: Path) -> ctypes.CDLL:
+    """Another mapping of a library: the loader knows files, so it is given a copy, which may go once it is mapped."""
+    with tempfile.TemporaryDirectory(prefix="edgeq-timed-") as scratch:
+        return ctypes.CDLL(str(shutil.copy(library, scratch)))
 
 
 _BYTES = {"s8": 1, "u8": 1, "s16": 2, "s32": 4, "s64": 8}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeq.cache import cache_dir, content_key
 from edgeq.compiler.build import KernelBuilder, object_path
@@ -18,13 +19,14 @@ from edgeq.compiler.target import Target
 from edgeq.files import write_text
 from edgeq.integer import prove
 from edgeq.integer.graph import IntegerGraph
-from edgeq.tuning.calls import KernelCalls, require_runnable, take_turns
+from edgeq.tuning.calls import Call, KernelCalls, require_runnable, take_turns
 from edgeq.tuning.ceilings import processor
 
 Progress = Callable[[str, int, int], None]
 
-_SCREEN_ROUNDS, _FINAL_ROUNDS, _FINALISTS = 5, 21, 3
-_SURE = 0.98  # the default keeps its place unless another takes less than this of its time
+_COPIES = 5  # of the code, at different addresses
+_SCREEN_ROUNDS, _FINAL_ROUNDS, _FINALISTS = 2, 7, 3
+_SURE = 0.97  # the default keeps its place unless another takes less than this of its time
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Measured:
     """What was measured of a shape.
 
     Attributes:
-        default, best: labels. ratio: median over rounds of default's time / best's (1: the default stays).
-        seconds: of one run of the default, median.
+        default, best: labels. ratio: default's time / best's (1: the default stays).
+        seconds: of one run of the default.
         tried: candidates that were timed.
     """
 
@@ -109,7 +111,7 @@ def search(
     if missing:
         report = (lambda done, total: progress("kernels", done, total)) if progress else None
         specs = [candidate.spec for key in missing for candidate in groups[key][0].candidates]
-        calls = KernelCalls(specs, target, builder, report)
+        calls = KernelCalls(specs, target, builder, report, copies=_COPIES)
         for number, key in enumerate(missing, start=1):
             found[key] = _measured(groups[key][0], calls)
             write_text(places[key], json.dumps(asdict(found[key])))
@@ -122,7 +124,7 @@ def search(
 def _place(decision: Decision, target: Target) -> Path:
     """Where a shape's measurement is kept: by processor, and by its objects' names, which stand for their code."""
     objects = [object_path(candidate.spec, target).name for candidate in decision.candidates]
-    rounds = f"{_SCREEN_ROUNDS} {_FINAL_ROUNDS} {_FINALISTS} {_SURE}"
+    rounds = f"{_COPIES} {_SCREEN_ROUNDS} {_FINAL_ROUNDS} {_FINALISTS} {_SURE}"
     return cache_dir("tuned", content_key([processor(), rounds, decision.key, *objects])) / "shape.json"
 
 
@@ -137,19 +139,24 @@ def _read(place: Path) -> Measured | None:
 def _measured(decision: Decision, calls: KernelCalls) -> Measured:
     """Screens all candidates of a shape, then compares the best few with the default more closely."""
     candidates = decision.candidates
-    found = [calls.call(candidate.spec, decision.constants) for candidate in candidates]
-    screened = np.median(take_turns(found, _SCREEN_ROUNDS), axis=0)
+    found = [calls.calls(candidate.spec, decision.constants) for candidate in candidates]
+    screened = _seconds(found, _SCREEN_ROUNDS)
     order = [int(place) for place in np.argsort(screened, kind="stable")]
     finalists = [0, *[place for place in order if place][:_FINALISTS]]
-    times = take_turns([found[place] for place in finalists], _FINAL_ROUNDS)
-    ratios = np.median(times / times[:, :1], axis=0)
-    winner = int(np.argmin(ratios))
-    if ratios[winner] > _SURE:
+    times = _seconds([found[place] for place in finalists], _FINAL_ROUNDS)
+    winner = int(np.argmin(times))
+    if times[winner] > _SURE * times[0]:
         winner = 0
     return Measured(
         default=candidates[0].label,
         best=candidates[finalists[winner]].label,
-        ratio=float(1 / ratios[winner]),
-        seconds=float(np.median(times[:, 0])),
+        ratio=float(times[0] / times[winner]),
+        seconds=float(times[0]),
         tried=len(found),
     )
+
+
+def _seconds(found: Sequence[Sequence[Call]], rounds: int) -> NDArray[np.float64]:
+    """Of one run of each candidate: medians over rounds, all in turns, and then the mean over addresses of its code."""
+    times = np.median(take_turns([call for copies in found for call in copies], rounds), axis=0)
+    return np.asarray(times.reshape(len(found), -1).mean(axis=1))
