@@ -27,7 +27,7 @@ from edgeq.search.searcher import judge_assignment
 from edgeq.search.space import Choice, Form, Place, Space, Variant, choice_of, find_space, place_name
 from edgeq.search.store import Store
 from tests.cli.helpers import edgeq
-from tests.quantize.test_transformers import CHANNELS, TOKENS, Maker
+from tests.quantize.test_transformers import CHANNELS, TOKENS, WORDS, Maker
 
 TARGET = "x86-avx2"
 
@@ -68,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_every_kind_is_found(space: Space, problem: Problem) -> None:
     found = {place.kind: place for place in space.others}
-    assert set(found) == set(KINDS) - {"weights", "scale"}
+    assert set(found) == set(KINDS) - {"weights", "scale", "tables"}
     assert Form(8, shifts=True) in space.weighted[1].forms
     layers = {layer.name for layer in problem.prepared.plan.topology.layers}
     assert all(place.touches <= layers and place.base in place.forms for place in space.others)
@@ -119,7 +119,7 @@ def favouring(kind: str) -> Callable[..., costing.Costs]:
     return measure
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("weights", "scale")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("weights", "scale", "tables")])
 def test_what_pays_is_chosen_and_compiled(
     kind: str, problem: Problem, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +145,25 @@ def test_what_pays_is_chosen_and_compiled(
     assert constants[0].keys() == constants[1].keys()
     assert all(np.array_equal(constants[0][name], constants[1][name]) for name in constants[0])
     assert [step.node.op_type for step in made.steps()] == [step.node.op_type for step in graphs[1].steps()]
+
+
+def test_tables_are_places(tmp_path: Path) -> None:
+    m = Maker()
+    table = m.constant(m.random.normal(0, 1, (WORDS, 64)).astype(np.float32))
+    rows = m.node("Gather", [table, m.integers("ids", 1, TOKENS)], ["rows"])
+    m.graph(tmp_path, m.node("MatMul", [rows, m.weights(64, 5)], ["logits"]))
+    np.savez(tmp_path / "calib.npz", ids=np.random.default_rng(2).integers(0, WORDS, (24, TOKENS)))
+    problem = load_problem(tmp_path / "model.onnx", tmp_path / "calib.npz", TARGET, metric="divergence")
+    found = find_policy(problem, Limits(), objective="weights", store=Store(), widths=(8,), kinds=("tables",))
+    ((name, form),) = [(n, f) for n, f in found.best.forms.items() if isinstance(f, Variant)]
+    assert found.space.places[-1].forms == tuple(Variant("tables", "weight_bits", bits) for bits in (8, 4, 2))
+    assert form == found.space.places[-1].forms[-1]
+    saved = found.uniform.predicted["weights"] - found.best.predicted["weights"]
+    assert saved == WORDS * (64 - 16) - 2 * WORDS  # 64 numbers of 2 bits are 16 bytes; each row has a multiplier
+    ops = {step.node.op_type for step in final_graph(problem, found.best.forms).steps()}
+    assert "ScaledEmbedding" in ops
+    said = Policy.parse(policy_text(found, Policy(), "model.onnx", TARGET)).layer(name.removeprefix("tables of "))
+    assert said.weight_bits == form.value
 
 
 def test_scales_of_shifts_are_forms_of_weights(problem: Problem, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

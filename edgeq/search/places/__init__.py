@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edgeq.errors import UsageError
 from edgeq.quantize.plan import Plan
-from edgeq.search.places import activations, gelu, nonlinear, requantize, sides, softmax
+from edgeq.search.places import activations, gelu, nonlinear, requantize, sides, softmax, tables
 from edgeq.search.space import SCALE, WEIGHTS, Place
 
 Finder = Callable[[Plan], list[Place]]
@@ -16,6 +16,7 @@ Finder = Callable[[Plan], list[Place]]
 FINDERS: dict[str, Finder] = {
     activations.KIND: activations.find,
     sides.KIND: sides.find,
+    tables.KIND: tables.find,
     softmax.KIND: softmax.find,
     gelu.KIND: gelu.find,
     nonlinear.KIND: nonlinear.find,
@@ -25,7 +26,7 @@ KINDS = (WEIGHTS, SCALE, *FINDERS)
 ALL = "all"
 #: What is searched unasked. Interpolated tables buy hardly any accuracy for what they cost; scales that are powers of
 #: two cost more of it than a bit less.
-DEFAULT_KINDS = (WEIGHTS, activations.KIND, sides.KIND, softmax.KIND, gelu.KIND, requantize.KIND)
+DEFAULT_KINDS = (WEIGHTS, activations.KIND, sides.KIND, tables.KIND, softmax.KIND, gelu.KIND, requantize.KIND)
 
 
 def find_places(plan: Plan, kinds: Sequence[str]) -> list[Place]:
