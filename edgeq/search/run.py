@@ -2,13 +2,14 @@
 
 Sensitivities add up only roughly, so they propose and the integer arithmetic decides: the cheapest assignment within a
 sensitivity budget is compiled for this machine (the bits are those of every target) and scored; the budget is bisected
-until the accuracy limit is just kept. The cheapest that keeps to everything is made as `edgeq compile` makes it and
-checked once more; where it fails the next cheapest is tried. Every judgement is stored: an interrupted search repeats
-none.
+until the accuracy limit is just kept. The same bits everywhere are judged beside them, and neighbours of the best. The
+cheapest that keeps to everything is made as `edgeq compile` makes it and checked once more; where it fails the next
+cheapest is tried. Every judgement is stored: an interrupted search repeats none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,7 +27,8 @@ from edgeq.search.result.refuse import check_limits, impossible, left_out
 from edgeq.search.searcher import Candidate, Searcher, Watch
 from edgeq.search.solvers import milp
 from edgeq.search.solvers.front import front_of
-from edgeq.search.space import WIDTHS, Choice, find_space
+from edgeq.search.solvers.milp import Bound
+from edgeq.search.space import WIDEST, WIDTHS, Choice, find_space
 from edgeq.search.store import Store
 
 if TYPE_CHECKING:
@@ -37,7 +39,10 @@ SOLVERS = ("milp", "nsga2")
 FRONT = 12
 #: Steps of the bisection between two budgets of the front.
 BISECTION = 5
-#: Of the most accurate: how far sensitivities may be off (standard deviation of the logarithm), and their exponents.
+#: Cheaper neighbours tried of the cheapest one that keeps to the limits.
+NEIGHBOURS = 4
+#: Of the most accurate and of neighbours: how far sensitivities may be off (standard deviation of the logarithm), and
+#: their exponents.
 DOUBT, POWERS = 0.5, (1.0, 0.7, 0.5)
 #: How far above a budget that fails larger ones are still tried.
 GIVE_UP = 4
@@ -120,7 +125,9 @@ def find_policy(
         if solver == "milp" and searcher.most_accurate:
             _by_harm(searcher, seed)
         elif solver == "milp":
+            _by_width(searcher)
             _by_budget(searcher)
+            _nearby(searcher, seed)
         else:
             _by_evolution(searcher, evaluations, seed)
         found = _result(searcher, uniform)
@@ -140,6 +147,42 @@ def _objective(wanted: str | None, costs: Costs) -> str:
             hint=f"choose one of {', '.join([*measured, ACCURACY])}",
         )
     return wanted
+
+
+def _by_width(searcher: Searcher) -> None:
+    """The same bits everywhere, fewer and fewer until accuracy gives way.
+
+    Their sensitivities add up to more than what really happens, so a budget that holds for mixed ones leaves them out.
+    """
+    for bits in sorted({form.bits for form in searcher.space.forms} - {WIDEST}, reverse=True):
+        if not searcher.is_good(searcher.judge(searcher.space.uniform(bits))):
+            return
+
+
+def _nearby(searcher: Searcher, seed: int) -> None:
+    """Cheaper ones near the cheapest within the limits: no more harm under sensitivities that are a little off."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    cost = searcher.costs.tables[searcher.objective]
+    for _ in range(NEIGHBOURS):
+        fitting = [c for c in searcher.seen.values() if searcher.is_good(c) and searcher.is_within(c)]
+        if not fitting:
+            return
+        best = min(fitting, key=searcher.rank)
+        guess = _doubted(searcher.harm, generator.normal(0, DOUBT, len(searcher.harm)).tolist())
+        bounds = [*searcher.bounds(), Bound(guess, milp.total(guess, best.forms) * (1 + 1e-9))]
+        forms = milp.solve(searcher.space, cost, bounds, tie_break=guess)
+        if forms is not None:
+            searcher.judge(forms)
+
+
+def _doubted(harm: milp.Table, logs: Sequence[float], power: float = 1.0) -> dict[str, dict[Choice, float]]:
+    """Sensitivities to a power, those of each place times the exponential of a number."""
+    return {
+        name: {form: float(math.exp(log) * value**power) for form, value in row.items()}
+        for (name, row), log in zip(harm.items(), logs, strict=True)
+    }
 
 
 def _by_budget(searcher: Searcher) -> None:
@@ -185,13 +228,8 @@ def _by_harm(searcher: Searcher, seed: int) -> None:
     generator = np.random.default_rng(seed)
     found = [searcher.least_harmful()]
     for step in range(FRONT + BISECTION - 1):
-        factors = np.exp(generator.normal(0, DOUBT, len(searcher.harm)))
-        power = POWERS[step % len(POWERS)]
-        guess = {
-            name: {form: float(factor * value**power) for form, value in row.items()}
-            for (name, row), factor in zip(searcher.harm.items(), factors, strict=True)
-        }
-        found.append(searcher.least_harmful(guess))
+        doubts = generator.normal(0, DOUBT, len(searcher.harm)).tolist()
+        found.append(searcher.least_harmful(_doubted(searcher.harm, doubts, POWERS[step % len(POWERS)])))
     searcher.judge_all([forms for forms in found if forms is not None])
 
 

@@ -17,6 +17,7 @@ from edgeq.search.limits import Limits
 from edgeq.search.problem import Problem, load_problem
 from edgeq.search.result.write import policy_text
 from edgeq.search.run import find_policy
+from edgeq.search.space import Form
 from edgeq.search.store import Store
 from tests.cli.helpers import edgeq
 
@@ -46,6 +47,29 @@ def test_accuracy_is_kept_and_bits_are_saved(problem: Problem, store: Store) -> 
     accuracies = [c.accuracy for c in found.front]
     assert costs == sorted(costs)
     assert accuracies == sorted(accuracies)
+
+
+def test_the_same_bits_everywhere_are_judged_too(problem: Problem, store: Store) -> None:
+    found = find_policy(
+        problem, Limits(drop=0.5), objective="bitops", store=store, kinds=("weights",), widths=(8, 4, 2)
+    )
+    judged = [candidate.forms for candidate in found.seen]
+    assert found.space.uniform(4) in judged
+    # Narrower ones only where these kept to the accuracy.
+    four = next(candidate for candidate in found.seen if candidate.forms == found.space.uniform(4))
+    assert found.least is not None
+    assert (found.space.uniform(2) in judged) >= (four.accuracy >= found.least)
+
+
+def test_sensitivities_are_doubted_place_by_place() -> None:
+    from edgeq.search.run import _doubted
+
+    harm = {"a": {Form(8): 0.0, Form(4): 4.0}, "b": {Form(8): 0.0, Form(4): 9.0}}
+    assert _doubted(harm, [0.0, 0.0]) == harm
+    assert _doubted(harm, [np.log(2), 0.0], 0.5) == {
+        "a": {Form(8): 0.0, Form(4): pytest.approx(4.0)},
+        "b": {Form(8): 0.0, Form(4): pytest.approx(3.0)},
+    }
 
 
 def test_the_front_is_shown_as_it_grows(problem: Problem, store: Store) -> None:
