@@ -26,6 +26,7 @@ from edgeq.compiler import KernelBuilder
 from edgeq.search.costs.cost import Costs, measure
 from edgeq.search.harm import sensitivities
 from edgeq.search.limits import Limits
+from edgeq.search.places import DEFAULT_KINDS, parse_kinds
 from edgeq.search.problem import Problem, load_problem, write_artifact
 from edgeq.search.result.final import final_graph, in_turns
 from edgeq.search.run import find_policy
@@ -35,6 +36,7 @@ from edgeq.search.solvers.front import hypervolume
 from edgeq.search.solvers.sampling import random_search
 from edgeq.search.space import Choice, Space, find_space
 from edgeq.search.store import Store
+from edgeq.search.survey import survey
 
 
 def level_policies(space: Space, count: int, seed: int) -> list[dict[str, Choice]]:
@@ -50,13 +52,15 @@ def level_policies(space: Space, count: int, seed: int) -> list[dict[str, Choice
     return found
 
 
-def rank(problem: Problem, widths: tuple[int, ...], count: int, seed: int) -> None:
+def rank(problem: Problem, widths: tuple[int, ...], kinds: tuple[str, ...], count: int, seed: int) -> None:
     """Predicted against measured latency."""
     from scipy.stats import spearmanr
 
-    space, store = find_space(problem.prepared.plan, widths), Store()
+    store, wanted = Store(), find_space(problem.prepared.plan, widths, kinds=kinds)
     with KernelBuilder() as builder, tempfile.TemporaryDirectory() as folder:
-        costs: Costs = measure(problem, space, store, builder)
+        known = survey(problem, wanted, store, builder, lambda costs: ["latency"])
+        space, costs = known.space, known.costs
+        print(f"{len(space.free)} places; {'; '.join(costs.notes)}", flush=True)
         policies = level_policies(space, count, seed)
         models = []
         for index, forms in enumerate(policies):
@@ -96,7 +100,7 @@ def against_uniform(given: argparse.Namespace) -> None:
     judge = load_problem(given.model, given.data, given.target, evaluation=given.eval, samples=given.samples).judge
     problem = load_problem(given.model, given.data, given.target, metric="divergence")
     widths, store = tuple(map(int, given.widths.split(","))), Store()
-    space = find_space(problem.prepared.plan, widths, 2)
+    space, kinds = find_space(problem.prepared.plan, widths, 2), parse_kinds(given.space.split(","))
     print(f"{problem.source} on {problem.target.name}, float {judge.reference:.4f}", flush=True)
     with KernelBuilder() as builder, tempfile.TemporaryDirectory() as folder:
         costs = measure(problem, space, store, builder)
@@ -104,8 +108,9 @@ def against_uniform(given: argparse.Namespace) -> None:
             uniform = space.uniform(given.bits, packed)
             limits = Limits(**{resource: costs.total(resource, uniform)})
             found = find_policy(
-                problem, limits, objective="accuracy", widths=widths, narrowest_edge=2, store=store, builder=builder
-            )
+                problem, limits, objective="accuracy", widths=widths, kinds=kinds, narrowest_edge=2, store=store,
+                builder=builder,
+            )  # fmt: skip
             models = []
             for label, forms in (("uniform", uniform), ("mixed", found.best.forms)):
                 graph, path = final_graph(problem, forms), Path(folder) / f"{resource}-{label}.edgeq"
@@ -133,6 +138,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int)
     parser.add_argument("--calib-samples", type=int)
     parser.add_argument("--widths", default="8,7,6,5,4,3,2", help="of rank and w4a8")
+    parser.add_argument("--space", default=",".join(DEFAULT_KINDS), help="of rank and w4a8")
     parser.add_argument("--policies", type=int, default=30)
     parser.add_argument("--evaluations", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=5)
@@ -147,7 +153,8 @@ def main() -> None:
         evaluation=given.eval, samples=given.samples, calib_samples=given.calib_samples,
     )  # fmt: skip
     if given.what == "rank":
-        rank(problem, tuple(map(int, given.widths.split(","))), given.policies, seed=0)
+        kinds = parse_kinds(given.space.split(","))
+        rank(problem, tuple(map(int, given.widths.split(","))), kinds, given.policies, seed=0)
     else:
         fronts(problem, given.evaluations, given.seeds)
 

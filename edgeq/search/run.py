@@ -13,23 +13,25 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgeq.errors import UsageError
-from edgeq.search.costs.cost import Costs, effective, gainful, measure, useful
+from edgeq.search.costs.cost import Costs
 from edgeq.search.evaluate import Workers
 from edgeq.search.limits import ACCURACY, RESOURCES, Limits
 from edgeq.search.places import DEFAULT_KINDS, parse_kinds
 from edgeq.search.problem import Problem, Progress
 from edgeq.search.result.final import Measured, measure_final
 from edgeq.search.result.found import Found
-from edgeq.search.result.refuse import check_limits, impossible, left_out
+from edgeq.search.result.refuse import check_limits, impossible
 from edgeq.search.searcher import Candidate, Searcher, Watch
 from edgeq.search.solvers import milp
 from edgeq.search.solvers.front import front_of
 from edgeq.search.solvers.milp import Bound
 from edgeq.search.space import WIDEST, WIDTHS, Choice, find_space
 from edgeq.search.store import Store
+from edgeq.search.survey import survey
 
 if TYPE_CHECKING:
     from edgeq.compiler import KernelBuilder
@@ -92,27 +94,25 @@ def find_policy(
         UsageError: limits that nothing keeps to; the message says which, and what comes nearest. Unknown solver.
     """
     from edgeq.compiler import KernelBuilder as Builder
-    from edgeq.search.harm import sensitivities
-    from edgeq.search.harm_forms import form_harm
 
     facts = store or Store()
     if solver not in SOLVERS:
         raise UsageError(f"unknown solver {solver!r}", where="--solver", hint=f"one of {', '.join(SOLVERS)}")
     plan = problem.prepared.plan
     space = find_space(plan, widths or WIDTHS, narrowest_edge, parse_kinds(kinds))
+    wanted = partial(_objective, None if objective == ACCURACY else objective)
     with ExitStack() as stack:
         builder = builder or stack.enter_context(Builder())
-        problem.round_all(space, progress)
-        wanted, space = space, effective(problem, space, progress)
-        costs = measure(problem, space, facts, builder, progress, costs_from)
-        chosen = _objective(None if objective == ACCURACY else objective, costs)
-        counted = [name for name in costs.tables if name == chosen or limits.of(name) is not None]
-        space = gainful(space, costs, counted)
-        harm = sensitivities(problem, space, facts, progress, measure_harm)
-        harm |= form_harm(problem, wanted, space, facts, builder, threads, progress)
-        space = useful(space, costs, counted, harm)
-        costs = costs.restricted(space)
-        costs.notes.extend(left_out(wanted, space, problem.name))
+
+        def counted(costs: Costs) -> list[str]:
+            return [name for name in costs.tables if name == wanted(costs) or limits.of(name) is not None]
+
+        found_out = survey(
+            problem, space, facts, builder, counted,
+            threads=threads, costs_from=costs_from, measure_harm=measure_harm, progress=progress,
+        )  # fmt: skip
+        space, costs, harm = found_out.space, found_out.costs, found_out.harm
+        chosen = wanted(costs)
         searcher = Searcher(problem, space, costs, harm, limits, chosen, facts, builder, threads, progress)
         searcher.most_accurate, searcher.watch = objective == ACCURACY, watch
         check_limits(searcher)

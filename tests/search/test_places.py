@@ -125,8 +125,8 @@ def test_what_pays_is_chosen_and_compiled(
 ) -> None:
     import edgeq as package
 
-    monkeypatch.setattr("edgeq.search.run.measure", favouring(kind))
-    monkeypatch.setattr("edgeq.search.run.effective", lambda problem, space, progress: space)
+    monkeypatch.setattr("edgeq.search.survey.measure", favouring(kind))
+    monkeypatch.setattr("edgeq.search.survey.effective", lambda problem, space, progress: space)
     found = find_policy(problem, Limits(), objective="weights", store=store, widths=(8,), kinds=(kind,))
     changed = {name: form for name, form in found.best.forms.items() if not isinstance(form, Form)}
     usual = {place.name: place.base for place in found.space.others}
@@ -176,7 +176,7 @@ def test_scales_of_shifts_are_forms_of_weights(problem: Problem, store: Store, m
                 row[form] += 0.0 if isinstance(form, Form) and form.shifts else 1e6
         return costs
 
-    monkeypatch.setattr("edgeq.search.run.measure", measure)
+    monkeypatch.setattr("edgeq.search.survey.measure", measure)
     found = find_policy(
         problem, Limits(), objective="weights", store=store, widths=(8,), kinds=("weights", "scale"), narrowest_edge=2
     )
