@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeq.quantize.plan import Plan
 from edgeq.quantize.topology import Layer
+from edgeq.quantize.weak import weak_sets
 from edgeq.search.places.around import around
 from edgeq.search.space import Place, Variant, place_name
 
@@ -11,11 +12,13 @@ KIND = "activations"
 
 
 def find(plan: Plan) -> list[Place]:
-    """Every promoted group of tensors that share a type; and inputs that were not, which shall stay what they are.
+    """Every promoted group of tensors that share a type; and what was not promoted but could be, which shall stay so.
 
-    The rule would look again at what a policy leaves open: with one tensor back at 8 bits it may promote another.
+    The rule looks again at what a policy leaves open: with one tensor back at 8 bits it may promote others, where it
+    looks at more than their own error: inputs and sets.
     """
     forms = tuple(Variant(KIND, "activation", kind) for kind in ("s16", "s8"))
+    sets = {group for groups in weak_sets(plan).values() for group in groups}
     found = []
     for group, roots in plan.candidates().items():
         makers = [plan.topology.producer[name] for name in roots if name in plan.topology.producer]
@@ -23,7 +26,7 @@ def find(plan: Plan) -> list[Place]:
         if group in plan.promoted:
             touches = around(plan.topology, [*makers, *_readers(plan, group)])
             found.append(Place(place_name(KIND, name), 0, 0, forms, touches=touches, pinned=True))
-        elif plan.promoted and len(makers) < len(roots):
+        elif plan.promoted and (len(makers) < len(roots) or group in sets):
             found.append(Place(place_name(KIND, name), 0, 0, forms[1:], pinned=True))
     return found
 
