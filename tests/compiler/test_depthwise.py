@@ -229,12 +229,55 @@ def test_sums_come_from_the_weights() -> None:
     spec = DepthwiseSpec(Image.dense(1, 5, 5, 8), Image.dense(1, 3, 3, 8), "u8", 3, 3, RAW)
     w = np.zeros((8, 1, 3, 3), np.int8)
     w[:, 0, 0, 0], w[:, 0, 2, 2] = 64, 64
-    assert spec.fitted(target, w).sums == "taps"
+    assert spec.fitted(target, {"w": w}).sums == "taps"
     w[5, 0, 1, 1] = 1  # 129 altogether, but no two neighbours pass 128
-    assert spec.fitted(target, w).sums == "pairs"
+    assert spec.fitted(target, {"w": w}).sums == "pairs"
     w[5, 0, 1, 2] = 65
-    assert spec.fitted(target, w).sums == "any"
-    assert spec.fitted(load_target("x86-vnni"), w * 0).sums == "any"  # nothing to gain there
+    assert spec.fitted(target, {"w": w}).sums == "any"
+    assert spec.fitted(load_target("x86-vnni"), {"w": w * 0}).sums == "any"  # nothing to gain there
+
+
+# Shifts, biases and clamps, and the steps that finish sums of 16 bits. Sums of 9 taps of 7 · 255 stay below 2^14.
+WORDS = {
+    "plain": (0, 0, 1000, {}),
+    "plain saturated": (0, 0, 29000, {"alternate": True}),
+    "right": (0, 3, 1000, {}),
+    "left": (-1, 0, 1000, {}),
+    "both": (-6, 16, 1000, {}),
+    "no bias of 16 bits": (0, 0, 40000, {"words": ""}),
+    "a shift of a saturated sum": (0, 1, 29000, {"words": "", "alternate": True}),
+    "limits that a small multiplier shows": (-6, 0, 1000, {"words": "", "multiplier": 7776, "post_shift": 6}),
+    "single": (30, 40, 1000, {"words": "", "form": "single", "multiplier": 2**30}),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+@pytest.mark.parametrize("target", ["x86-avx2", "x86-sse4"])
+def test_sums_of_16_bits_are_finished_there(case: str, target: str) -> None:
+    least, most, bias, options = WORDS[case]
+    form, multiplier = options.get("form", "narrow"), options.get("multiplier", 2**15 - 1)
+    layer = depthwise((4, 5), 56, bits=4, form=form, post_shift=options.get("post_shift", 0), left=max(0, -least))
+    numbers = layer.constants
+    signs = np.where(np.arange(9) % 2, -7, 7).astype(np.int8).reshape(3, 3)
+    numbers["w"] = np.tile(signs, (56, 1, 1, 1)) if "alternate" in options else np.clip(numbers["w"], -7, 7)
+    numbers["multiplier"] = np.full(56, multiplier, np.int32)
+    numbers["shift"] = np.where(np.arange(56) % 2, most, least).astype(np.int32)
+    numbers["bias"] = np.where(np.arange(56) % 3, bias, -bias).astype(np.int32)
+    spec = layer.spec(load_target(target))
+    assert isinstance(spec, DepthwiseSpec)
+    assert spec.sums == "taps"
+    assert spec.epilogue.words == options.get("words", case.partition(" ")[0])
+    np.testing.assert_array_equal(layer.run(load_target(target), (1,)), layer.expected)
+
+
+def test_steps_that_were_not_planned_for() -> None:
+    target = load_target("x86-avx2")
+    spec, w = _spec_of(4)
+    constants = {"w": w, "bias": np.zeros(32, np.int32), "multiplier": np.full(32, 2**14), "shift": np.zeros(32, int)}
+    planned = replace(spec, epilogue=replace(spec.epilogue, words="plain"))
+    planned.pack(target, constants)
+    with pytest.raises(CompileError, match=r"doesn't fit 16 bits as it was planned\n  why: shifts 1 … 1"):
+        planned.pack(target, constants | {"shift": np.ones(32, int)})
 
 
 @pytest.mark.parametrize("bits", [7, 4])

@@ -187,7 +187,7 @@ class Layer:
             "lowest_weight": self.lowest_weight,
         }
         if self.is_depthwise:
-            return DepthwiseSpec(**common).fitted(target, self.constants["w"])
+            return DepthwiseSpec(**common).fitted(target, self.constants)
         return ConvSpec(**common, groups=self.groups)
 
     def run(self, target: Target, splits: tuple[int, ...] = ()) -> IntArray:

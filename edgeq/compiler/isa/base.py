@@ -35,6 +35,7 @@ class Isa:
         lanes: s32 lanes of a register.
         group_sizes: how many registers are narrowed together, largest first; ends in 1.
         keeps_order: pack order is the natural order.
+        finishes_words: sums of 16 bits can go through an epilogue of 16-bit lanes (kernels/epilogue/words.py).
         fraction_place: lowest bit of the Q15 numbers that `product_q15` takes and gives in 32-bit lanes; the bits
             below are zero.
         fetches: weights may be asked for before they are read (`tir.fetch`).
@@ -43,6 +44,7 @@ class Isa:
     lanes: ClassVar[int]
     group_sizes: ClassVar[tuple[int, ...]]
     keeps_order: ClassVar[bool] = False
+    finishes_words: ClassVar[bool] = False
     fraction_place: ClassVar[int] = 0
     fetches: ClassVar[bool] = False
 
@@ -125,6 +127,10 @@ class Isa:
         """Two registers of s16 lanes -> u8 or s8 lanes in natural order, saturated."""
         parts = [tir.bind(self.saturate8(register, unsigned)) for register in (low, high)]
         return tir.shuffle(parts, range(4 * self.lanes))
+
+    def pack_places(self, low: Expr, high: Expr, unsigned: bool) -> Expr:
+        """As `pack_bytes`, but 128-bit lane by 128-bit lane: low's first eight, high's first eight, low's next …"""
+        raise NotImplementedError
 
     def byte_sums(self, value: Expr) -> Expr:
         """Bytes of any signedness -> s32 lanes with the same total."""

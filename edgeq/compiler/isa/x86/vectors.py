@@ -116,10 +116,13 @@ class X86(Isa):
         return self._in_order(tir.intrin(f"int16x{2 * self.lanes}", name, *signed), f"uint16x{2 * self.lanes}")
 
     def pack_bytes(self, low: Expr, high: Expr, unsigned: bool) -> Expr:
+        return self._in_order(self.pack_places(low, high, unsigned), f"{'u' if unsigned else ''}int8x{4 * self.lanes}")
+
+    def pack_places(self, low: Expr, high: Expr, unsigned: bool) -> Expr:
         kind = "packuswb" if unsigned else "packsswb"
         name = {4: f"sse2.{kind}.128", 8: f"avx2.{kind}", 16: f"avx512.{kind}.512"}[self.lanes]
         packed = tir.intrin(f"int8x{4 * self.lanes}", f"llvm.x86.{name}", low, high)
-        return self._in_order(packed, f"{'u' if unsigned else ''}int8x{4 * self.lanes}")
+        return tir.reinterpret(f"uint8x{4 * self.lanes}", packed) if unsigned else packed
 
     def _in_order(self, packed: Expr, dtype: str) -> Expr:
         """What a pack instruction interleaved, its first operand's 64-bit parts first."""
@@ -155,6 +158,7 @@ class Sse4(X86):
 
     lanes = 4
     keeps_order = True
+    finishes_words = True
 
     def left_parameters(self, left: IntArray) -> IntArray:
         # No shift has a count for each lane, and LLVM would make powers of two in floating point.
@@ -203,6 +207,7 @@ class Avx2(X86):
     """256-bit registers."""
 
     lanes = 8
+    finishes_words = True
 
     def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
         if len(group) == 1:

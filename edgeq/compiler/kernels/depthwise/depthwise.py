@@ -7,6 +7,7 @@ over an image that already holds its padding; the zero point is folded into the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,14 @@ from edgeq.compiler.isa import narrow
 from edgeq.compiler.kernels.base import DTYPE_BYTES, SLACK_BYTES, SYMMETRIC_LOWEST, Image, Operand
 from edgeq.compiler.kernels.depthwise.plan import Geometry, Plan
 from edgeq.compiler.kernels.depthwise.products import SUMS, Sums, product_of
-from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, pack_parameters, parameter_words
+from edgeq.compiler.kernels.epilogue.epilogue import (
+    ChannelLayout,
+    IntArray,
+    isa_of,
+    pack_parameters,
+    parameter_words,
+)
+from edgeq.compiler.kernels.epilogue.words import words_for
 from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.errors import CompileError
 
@@ -47,11 +55,24 @@ class DepthwiseSpec(WindowedSpec):
     sums: Sums = "any"
     tile: tuple[int, int] | None = None
 
-    def fitted(self, target: Target, w: np.ndarray) -> DepthwiseSpec:
-        """The same layer for just these weights, int8 [N, 1, kh, kw]."""
+    def fitted(self, target: Target, constants: Mapping[str, np.ndarray]) -> DepthwiseSpec:
+        """The same layer for just these constants, those of `pack`."""
+        w = constants["w"]
         lowest = min(int(w.min(initial=0)), SYMMETRIC_LOWEST)
         product = product_of(target, self.x_dtype, possible_sums(w))
-        return replace(self, lowest_weight=lowest, sums=product.sums)
+        spec = replace(self, lowest_weight=lowest, sums=product.sums)
+        if product.sums != "taps" or not isa_of(target).finishes_words or "shift" not in constants:
+            return spec
+        start, low, high = self._start(constants)
+        words = words_for(self.epilogue, start, constants["multiplier"], constants["shift"], low, high)
+        return replace(spec, epilogue=replace(self.epilogue, words=words))
+
+    def _start(self, constants: Mapping[str, np.ndarray]) -> tuple[IntArray, IntArray, IntArray]:
+        """By channel: what an accumulator starts with, and the interval that it ends in."""
+        taps = constants["w"][:, 0].astype(np.int64)
+        bias = np.asarray(constants["bias"], np.int64).reshape(-1)
+        low, high = accumulator_bounds(taps.reshape(len(taps), -1), bias, self.x_dtype, self.x_zero_point)
+        return bias - self.x_zero_point * taps.sum(axis=(1, 2)), low, high
 
     def __post_init__(self) -> None:
         rows, columns = self.needed
@@ -107,7 +128,7 @@ class DepthwiseSpec(WindowedSpec):
 
     def layout(self, plan: Plan) -> ChannelLayout:
         """How the parameters lie."""
-        return ChannelLayout(len(plan.lane_channels), plan.vectors)
+        return ChannelLayout(len(plan.lane_channels), plan.vectors, natural=bool(self.epilogue.words))
 
     def pack(self, target: Target, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Packed weights.
@@ -137,9 +158,7 @@ class DepthwiseSpec(WindowedSpec):
                 hint="DepthwiseSpec.fitted plans for a layer's weights",
             )
         taps = w[:, 0].astype(np.int64)
-        bias = np.asarray(constants["bias"], np.int64).reshape(-1)
-        low, high = accumulator_bounds(taps.reshape(len(taps), -1), bias, self.x_dtype, self.x_zero_point)
-        start = bias - self.x_zero_point * taps.sum(axis=(1, 2))
+        start, low, high = self._start(constants)
         channels = np.maximum(plan.lane_channels, 0)
         lanes = {k: np.asarray(constants[k]).reshape(-1) for k in ("multiplier", "shift") if k in constants}
         lanes = {k: v[channels] if v.size > 1 else v for k, v in lanes.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,10 @@ class _TileEpilogue(EpilogueEmitter):
 
     def write_tile(self, outputs: list[_Output], position: Expr, out: Expr, count: int, channels: np.ndarray) -> None:
         """Finishes and stores `count` channels of every output; `position` as in `write`."""
+        if self.epilogue.words:
+            for output in outputs:
+                self._write_words(output, position, out, count)
+            return
         if self.epilogue.form == "none":
             places = channels[np.array(self.isa.order(len(outputs[0].acc)))]
             parts = [[tir.bind(register) for register in output.acc] for output in outputs]
@@ -71,6 +75,16 @@ class _TileEpilogue(EpilogueEmitter):
             kept = [channels] * len(outputs)
         for output, values, places in zip(outputs, parts, kept, strict=True):
             self._store(values, places, out, output.y, count)
+
+    def _write_words(self, output: _Output, position: Expr, out: Expr, count: int) -> None:
+        """Finishes one output's sums of 16 bits; two registers hold a chunk as packing places makes it one again."""
+        unsigned, start, done = self.epilogue.dtype == "u8", 0, []
+        for value in output.acc:
+            done.append(tir.bind(self.finish_words(value, position + start)))
+            start += lanes_of(value)
+        both = len(done) == 2
+        packed = self.isa.pack_places(done[0], done[1], unsigned) if both else self.isa.saturate8(done[0], unsigned)
+        store_lanes(out, output.y, packed, count)
 
     def _groups(self, output: _Output, channels: np.ndarray) -> Iterator[tuple[int, list[Expr], Expr | None]]:
         """(first lane, registers, lanes of the residual) of every group of registers that is narrowed together."""
@@ -153,6 +167,7 @@ class _Writer:
         """All tasks in [t0, t1)."""
         g, rows = self.geometry, self.plan.tile_rows
         op = tir.tirx.op
+        self.zero = tir.bind(op.shift_right(t0, tir.const(31)))
         with T.serial(0, t1 - t0) as step:
             task = tir.bind(t0 + step)
             image = tir.bind(op.truncdiv(task, tir.const(g.tasks_per_image)))
@@ -188,17 +203,20 @@ class _Writer:
         weights = tir.bind(number * block + self.plan.block_offset(chunks))
         position = tir.bind(number * chunks.position_step + chunks.position)
         tile = _Tile(self, chunks, rows, weights, position)
+        if self.plan.sliding:
+            tile.slide((x, y, r))
+            return
         full, rest = divmod(g.columns, columns)
         if full > 1:
             with T.serial(0, full) as block_number:
                 first = tir.bind(block_number * columns)
-                tile.write(columns, self._moved(x, y, r, first))
+                tile.write(columns, self.moved(x, y, r, first))
         elif full == 1:
             tile.write(columns, (x, y, r))
         if rest:
-            tile.write(rest, self._moved(x, y, r, tir.const(full * columns)))
+            tile.write(rest, self.moved(x, y, r, tir.const(full * columns)))
 
-    def _moved(self, x: Expr, y: Expr, r: Expr | None, column: Expr) -> tuple[Expr, Expr, Expr | None]:
+    def moved(self, x: Expr, y: Expr, r: Expr | None, column: Expr) -> tuple[Expr, Expr, Expr | None]:
         """The places of another output column."""
         g = self.geometry
         moved = None if r is None or g.residual is None else tir.bind(r + column * g.residual.column)
@@ -209,6 +227,24 @@ class _Writer:
         return channel if m == 1 else tir.tirx.op.truncdiv(channel, tir.const(m))
 
 
+@dataclass(frozen=True)
+class _Slots:
+    """Accumulators of outputs in a row: `count` registers for each of `rows` of a slot."""
+
+    memory: Expr
+    rows: int
+    count: int
+
+    def load(self, slot: int, row: int) -> list[Expr]:
+        first = (slot * self.rows + row) * self.count
+        return [tir.bind(tir.load(self.memory, first + k)) for k in range(self.count)]
+
+    def store(self, slot: int, row: int, values: list[Expr]) -> None:
+        first = (slot * self.rows + row) * self.count
+        for k, value in enumerate(values):
+            tir.store(self.memory, first + k, value)
+
+
 class _Tile:
     """Outputs that are computed together: `rows` × some columns of one chunk."""
 
@@ -216,6 +252,7 @@ class _Tile:
         self.plan, self.product, self.epilogue = writer.plan, writer.product, writer.epilogue
         self.geometry, self.buffers = writer.geometry, writer.buffers
         self.chunks, self.rows, self.weights, self.position = chunks, rows, weights, position
+        self.writer = writer
         self.registers = chunks.width // self.product.lanes
 
     def write(self, columns: int, places: tuple[Expr, Expr, Expr | None]) -> None:
@@ -224,6 +261,74 @@ class _Tile:
             self._unrolled(columns, places)
         else:
             self._store(self._looped(columns, places[0]), places)
+
+    def slide(self, places: tuple[Expr, Expr, Expr | None]) -> None:
+        """Computes and stores a whole row of outputs, column by column: each column of the input is loaded and arranged
+        once, the outputs that it belongs to are in registers, and weights are operands in memory."""
+        g, x = self.geometry, places[0]
+        reach, overlap = (g.kw - 1) * g.dilation_w, min(g.overlap, g.columns)
+        biases = self._biases()
+        start = self.product.start(biases, self.chunks.width)
+        memory = tir.alloc(overlap * self.rows * len(start), dtype_of(start[0]))
+        slots = _Slots(memory, self.rows, len(start))
+        before = max(0, reach - g.stride_w + 1)
+        self._columns(x, range(before), slots, start, overlap)
+
+        def output(number: Expr | int, live: int) -> None:
+            at = self.writer.moved(*places, number)
+            self._columns(at[0], range(before, reach + 1), slots, start, live)
+            done = {(row, 0): slots.load(0, row) for row in range(self.rows)}
+            self._store({key: self._finished(sums, biases) for key, sums in done.items()}, at)
+            for slot in range(1, live):
+                for row in range(self.rows):
+                    slots.store(slot - 1, row, slots.load(slot, row))
+
+        whole = g.columns - overlap + 1
+        weights = self.weights
+        # A count and an index that LLVM can't see through: it would load all weights once, and spill them.
+        with T.serial(0, whole + self.writer.zero) as number:
+            self.weights = tir.bind(weights + (number & self.writer.zero))
+            output(number, overlap)
+        self.weights = weights
+        for number in range(whole, g.columns):
+            output(tir.const(number), g.columns - number)
+
+    def _columns(self, x: Expr, columns: Iterable[int], slots: _Slots, start: list[Expr], live: int) -> None:
+        """Adds columns of the input, counted from the first of output 0, to `live` outputs in a row."""
+        g, plan = self.geometry, self.plan
+        for column in columns:
+            places = [(slot, *divmod(column - slot * g.stride_w, g.dilation_w)) for slot in range(live)]
+            users = [(slot, k) for slot, k, rest in places if not rest and 0 <= k < g.kw]
+            if not users:
+                continue
+            accs = {
+                (slot, row): start if k == 0 else slots.load(slot, row) for slot, k in users for row in range(self.rows)
+            }
+            for group in range(plan.groups(self.rows)):
+                rows = [row for row in range(self.rows) if plan.uses(row, group)]
+                operands = self._operands(x + column * g.x.column, group)
+                for slot, k in users:
+                    for row in rows:
+                        place = self._weight(plan.entries[Entry(row, group, k)])
+                        sums = self.product.accumulate(accs[slot, row], operands, self.buffers["weights"], place)
+                        accs[slot, row] = sums
+            for (slot, row), sums in accs.items():
+                slots.store(slot, row, sums)
+
+    def _operands(self, x: Expr, group: int) -> list[Expr]:
+        """The arranged taps of a group of the window, of the column at x."""
+        g, first = self.geometry, group * self.product.group
+        depth = min(self.product.group, self.plan.window(self.rows) - first)
+        taps = [self._tap(x + (first + k) * g.dilation_h * g.x.row) for k in range(depth)]
+        return self.product.arrange(taps, self.chunks.width)
+
+    def _biases(self) -> list[Expr]:
+        """What accumulators of 32 bits start from."""
+        return [] if self.epilogue.epilogue.words else self.epilogue.bias(self.position, self.registers)
+
+    def _finished(self, sums: list[Expr], biases: list[Expr]) -> list[Expr]:
+        """Sums as the epilogue takes them."""
+        return sums if self.epilogue.epilogue.words else self.product.finish(sums, biases)
 
     def _store(self, accs: dict[tuple[int, int], list[Expr]], places: tuple[Expr, Expr, Expr | None]) -> None:
         """Finishes and stores outputs (row, column) of the tile."""
@@ -241,7 +346,7 @@ class _Tile:
         """Every tap written out; a column of the input is loaded and arranged once for all its outputs."""
         g, plan, x = self.geometry, self.plan, places[0]
         outputs = [(row, column) for column in range(columns) for row in range(self.rows)]
-        biases = {place: self.epilogue.bias(self.position, self.registers) for place in outputs}
+        biases = {place: self._biases() for place in outputs}
         accs = {place: self.product.start(biases[place], self.chunks.width) for place in outputs}
         done: dict[tuple[int, int], list[Expr]] = {}
         for column, users in plan.users(columns):
@@ -249,19 +354,14 @@ class _Tile:
                 rows = [row for row in range(self.rows) if plan.uses(row, group)]
                 if not rows:
                     continue
-                start = group * self.product.group
-                depth = min(self.product.group, plan.window(self.rows) - start)
-                taps = [
-                    self._tap(x + ((start + k) * g.dilation_h * g.x.row + column * g.x.column)) for k in range(depth)
-                ]
-                operands = self.product.arrange(taps, self.chunks.width)
+                operands = self._operands(x + column * g.x.column, group)
                 for output, kernel_column in users:
                     for row in rows:
                         place = self._weight(plan.entries[Entry(row, group, kernel_column)])
                         key = (row, output)
                         accs[key] = self.product.accumulate(accs[key], operands, self.buffers["weights"], place)
             for key in [(row, output) for output, k in users if k == g.kw - 1 for row in range(self.rows)]:
-                done[key] = self.product.finish(accs.pop(key), biases[key])
+                done[key] = self._finished(accs.pop(key), biases[key])
             if done and (not self.epilogue.epilogue.lut or not accs):
                 self._store(done, places)
                 done = {}
@@ -269,7 +369,7 @@ class _Tile:
     def _looped(self, columns: int, x: Expr) -> dict[tuple[int, int], list[Expr]]:
         """Loops over groups of rows and kernel columns: for kernels too large to write out."""
         g = self.geometry
-        biases = self.epilogue.bias(self.position, self.registers)
+        biases = self._biases()
         start = self.product.start(biases, self.chunks.width)
         count = len(start)
         memory = tir.alloc(columns * count, dtype_of(start[0]))
@@ -298,12 +398,11 @@ class _Tile:
         if rest:
             with T.serial(0, g.kw) as kernel_column:
                 step(tir.const(full), kernel_column, rest)
-        return {
-            (0, column): self.product.finish(
-                [tir.bind(tir.load(memory, column * count + k)) for k in range(count)], biases
-            )
+        sums = {
+            (0, column): [tir.bind(tir.load(memory, column * count + k)) for k in range(count)]
             for column in range(columns)
         }
+        return {key: self._finished(own, biases) for key, own in sums.items()}
 
     def _weight(self, entry: int) -> Expr:
         return self.weights + entry * self.product.group * self.chunks.width

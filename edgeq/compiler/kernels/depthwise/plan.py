@@ -156,6 +156,7 @@ class Plan:
         tile_rows: output rows that are computed together.
         tile_columns: outputs of a row that are computed together.
         unrolled: taps are written out; else loops go over them (large kernels).
+        sliding: a row of outputs is computed column by column, `tile_columns` is all of them.
     """
 
     geometry: Geometry
@@ -164,6 +165,7 @@ class Plan:
     tile_rows: int
     tile_columns: int
     unrolled: bool
+    sliding: bool = False
 
     @classmethod
     def of(cls, spec: DepthwiseSpec, product: DepthwiseProduct) -> Plan:
@@ -179,9 +181,13 @@ class Plan:
         registers = chunks[0].width // product.lanes
         found: list[tuple[float, Plan]] = []
         small = geometry.kh * geometry.kw <= UNROLLED_TAPS
-        for rows in ((1, 2, 4) if product.shares_rows else (1,)) if small else ():
-            if rows > min(geometry.rows, geometry.task_rows) or (rows > 1 and geometry.stride_h % geometry.dilation_h):
-                continue
+        counts = _row_counts(geometry, product) if small else []
+        if product.slides and not spec.epilogue.lut and geometry.columns > 1:
+            for rows in counts:
+                if rows * geometry.overlap * registers <= product.registers:
+                    plan = cls(geometry, product, chunks, rows, geometry.columns, True, True)
+                    found.append((plan._cost(), plan))
+        for rows in [] if found else counts:
             for columns in range(1, geometry.columns + 1):
                 # Without a table an output is stored as soon as the last of its columns was added.
                 kept = columns if spec.epilogue.lut else min(columns, geometry.overlap)
@@ -293,6 +299,12 @@ class Plan:
     def block_offset(self, chunks: Chunks) -> int:
         """Element where the weights of the first of these chunks begin."""
         return sum(self.block_elements(width) for _, width in self.block_channels[: chunks.block])
+
+
+def _row_counts(geometry: Geometry, product: DepthwiseProduct) -> list[int]:
+    """Rows of outputs that a tile may have."""
+    shared = product.shares_rows and geometry.stride_h % geometry.dilation_h == 0
+    return [rows for rows in ((1, 2, 4) if shared else (1,)) if rows <= min(geometry.rows, geometry.task_rows)]
 
 
 def _chunks(geometry: Geometry, widths: tuple[int, ...]) -> tuple[Chunks, ...]:

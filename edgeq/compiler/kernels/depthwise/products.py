@@ -36,6 +36,10 @@ LANE_BYTES = 16  # unpack and zip instructions work within 128-bit lanes
 class WordSums:
     """Products whose sums are s32 registers in the epilogue's order from the start."""
 
+    @property
+    def slides(self) -> bool:
+        return False
+
     def start(self, biases: list[Expr], width: int) -> list[Expr]:
         return biases
 
@@ -55,7 +59,11 @@ class DepthwiseProduct(Protocol):
         weight_dtype: how weights are stored.
         lowest_weight: least weight that is multiplied exactly.
         sums: what of a channel's weights must fit 16-bit sums for the product to be exact (narrow.py).
+        slides: weights are operands in memory, so that a kernel may go over a row column by column (`_Tile.slide`).
     """
+
+    @property
+    def slides(self) -> bool: ...
 
     @property
     def sums(self) -> Sums: ...
@@ -152,6 +160,7 @@ class Interleaved(WordSums):
     registers: int
     shares_rows: bool = True
     sums: Sums = "any"
+    slides: bool = False
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from edgeq.compiler.isa.base import Isa, lanes_of
 from edgeq.compiler.kernels import tir
 from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE, Epilogue
 from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, isa_of, parameter_words, residual_constants
+from edgeq.compiler.kernels.epilogue.words import section_names
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target
 
@@ -200,6 +201,27 @@ class EpilogueEmitter:
             if e.dtype != "s16":
                 value = self._add16(value, e.zero_point)
         return self._clamp(value, e.low, e.high)
+
+    def finish_words(self, value: Expr, position: Expr | int) -> Expr:
+        """s16 sums of products -> s16 lanes, zero point added, clamped (words.py).
+
+        Args:
+            position: lane number of the first one in the params, even.
+        """
+        isa, lanes, names = self.isa, lanes_of(value), section_names(self.epilogue.words)
+        place = tir.tirx.op.truncdiv(tir.i32(position), tir.const(2))
+
+        def section(name: str) -> Expr:
+            at = self.base + place + names.index(name) * (self._positions // 2)
+            return tir.reinterpret(f"int16x{lanes}", tir.vload(self.params, at, lanes // 2))
+
+        value = isa.add_saturating(value, section("bias"))
+        if "factor" in names:
+            value = isa.smin(isa.smax(value, section("low")), section("high")) * section("factor")
+        if "right" in names:
+            value = isa.multiply_high16(value, section("right"))
+        scaled = isa.multiply_high16(value, section("multiplier"))
+        return self._clamp(self._post_shift(scaled), self.epilogue.low, self.epilogue.high)
 
     def _post_shift(self, scaled: Expr) -> Expr:
         """zero point + ((s16 lanes + half) >> q), where the clamp that follows makes any saturation the same."""

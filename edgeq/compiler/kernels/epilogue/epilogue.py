@@ -7,6 +7,8 @@ accumulator lane in the order the kernel keeps its channels in:
     narrow   bias + 2^(shift−1) | shift + left | multiplier as s16, P/2 words, in natural channel order inside a group
     single   bias | sections of the instruction set (isa/*.py)
 
+Sums that come in 16 bits have parameters of their own (words.py).
+
 `bias` is where an accumulator starts, so a kernel that starts there has bias and rounding for nothing.
 """
 
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Operand, Residual
+from edgeq.compiler.kernels.epilogue.words import pack_words, section_names
 from edgeq.errors import CompileError
 from edgeq.integer.arithmetic import (
     INT32_MAX,
@@ -93,6 +96,8 @@ def parameter_words(epilogue: Epilogue, target: Target, layout: ChannelLayout) -
     positions = layout.positions(isa)
     if epilogue.form == "none":
         return positions
+    if epilogue.words:
+        return len(section_names(epilogue.words)) * positions // 2
     if epilogue.form == "narrow":
         return 2 * positions + positions // 2
     probe = np.zeros(isa.lanes, np.int64)
@@ -133,6 +138,10 @@ def pack_parameters(
     m = np.broadcast_to(np.asarray(multiplier, np.int64).reshape(-1), (channels,))
     s = np.broadcast_to(np.asarray(shift, np.int64).reshape(-1), (channels,))
     check_constants(epilogue, m, s, where)
+    if epilogue.words:
+        return pack_words(
+            epilogue, *(layout.spread(isa, values, fill) for values, fill in ((start, 0), (m, 1), (s, 0)))
+        )
     if epilogue.form == "narrow":
         start = start + narrow_rounding(s)
         natural = ChannelLayout(channels, layout.vectors, natural=True).spread(isa, m, 0)

@@ -56,7 +56,7 @@ def _spec(
     """The kernel: depthwise where every channel is a group of its own."""
     weights = constants["w"]
     if groups == common["x"].c and groups > 1:
-        spec = DepthwiseSpec(**common).fitted(ctx.target, weights)
+        spec = DepthwiseSpec(**common).fitted(ctx.target, constants)
         return decide(ctx, depthwise_candidates(spec, ctx.target), depthwise_key(spec), constants)
     return choose(ctx, ConvSpec(**common, groups=groups).fitted(ctx.target, weights, storage), constants, storage)
 
