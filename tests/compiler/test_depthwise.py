@@ -239,22 +239,24 @@ def test_sums_come_from_the_weights() -> None:
 
 # Shifts, biases and clamps, and the steps that finish sums of 16 bits. Sums of 9 taps of 7 · 255 stay below 2^14.
 WORDS = {
-    "plain": (0, 0, 1000, {}),
-    "plain saturated": (0, 0, 29000, {"alternate": True}),
-    "right": (0, 3, 1000, {}),
-    "left": (-1, 0, 1000, {}),
-    "both": (-6, 16, 1000, {}),
-    "no bias of 16 bits": (0, 0, 40000, {"words": ""}),
-    "a shift of a saturated sum": (0, 1, 29000, {"words": "", "alternate": True}),
-    "limits that a small multiplier shows": (-6, 0, 1000, {"words": "", "multiplier": 7776, "post_shift": 6}),
-    "single": (30, 40, 1000, {"words": "", "form": "single", "multiplier": 2**30}),
+    "no shift": (0, 0, 1000, "", {}),
+    "saturated": (0, 0, 29000, "", {"alternate": True}),
+    "right": (0, 3, 1000, "right", {}),
+    "left by one": (-1, 0, 1000, "factor", {}),
+    "left": (-3, 0, 1000, "low high factor", {}),
+    "both": (-1, 16, 1000, "factor right", {}),
+    "both limited": (-6, 16, 1000, "low high factor right", {}),
+    "no bias of 16 bits": (0, 0, 40000, None, {}),
+    "a shift of a saturated sum": (0, 1, 29000, None, {"alternate": True}),
+    "limits that a small multiplier shows": (-6, 0, 1000, None, {"multiplier": 7776, "post_shift": 6}),
+    "single": (30, 40, 1000, None, {"form": "single", "multiplier": 2**30}),
 }
 
 
 @pytest.mark.parametrize("case", WORDS)
 @pytest.mark.parametrize("target", ["x86-avx2", "x86-sse4"])
 def test_sums_of_16_bits_are_finished_there(case: str, target: str) -> None:
-    least, most, bias, options = WORDS[case]
+    least, most, bias, steps, options = WORDS[case]
     form, multiplier = options.get("form", "narrow"), options.get("multiplier", 2**15 - 1)
     layer = depthwise((4, 5), 56, bits=4, form=form, post_shift=options.get("post_shift", 0), left=max(0, -least))
     numbers = layer.constants
@@ -266,7 +268,7 @@ def test_sums_of_16_bits_are_finished_there(case: str, target: str) -> None:
     spec = layer.spec(load_target(target))
     assert isinstance(spec, DepthwiseSpec)
     assert spec.sums == "taps"
-    assert spec.epilogue.words == options.get("words", case.partition(" ")[0])
+    assert spec.epilogue.words == (() if steps is None else ("bias", *steps.split(), "multiplier"))
     np.testing.assert_array_equal(layer.run(load_target(target), (1,)), layer.expected)
 
 
@@ -274,7 +276,7 @@ def test_steps_that_were_not_planned_for() -> None:
     target = load_target("x86-avx2")
     spec, w = _spec_of(4)
     constants = {"w": w, "bias": np.zeros(32, np.int32), "multiplier": np.full(32, 2**14), "shift": np.zeros(32, int)}
-    planned = replace(spec, epilogue=replace(spec.epilogue, words="plain"))
+    planned = replace(spec, epilogue=replace(spec.epilogue, words=("bias", "multiplier")))
     planned.pack(target, constants)
     with pytest.raises(CompileError, match=r"doesn't fit 16 bits as it was planned\n  why: shifts 1 … 1"):
         planned.pack(target, constants | {"shift": np.ones(32, int)})

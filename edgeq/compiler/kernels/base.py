@@ -88,7 +88,8 @@ class Epilogue:
         lut: afterwards a 256-byte table maps the u8/s8 result (operand `table`).
         residual: afterwards a second tensor of the same shape is added (operand `residual`).
         left: of `narrow`: bits that all accumulators are moved to the left first, where a shift is negative.
-        words: of `narrow`, for sums that come in 16 bits: which steps finish them there (epilogue/words.py).
+        words: of `narrow`, for sums that come in 16 bits: the sections of steps that finish them there
+            (epilogue/words.py).
     """
 
     form: Literal["narrow", "single", "none"]
@@ -101,7 +102,7 @@ class Epilogue:
     lut: bool = False
     residual: Residual | None = None
     left: int = 0
-    words: Literal["", "plain", "left", "right", "both"] = ""
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

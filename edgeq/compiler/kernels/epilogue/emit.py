@@ -11,7 +11,6 @@ from edgeq.compiler.isa.base import Isa, lanes_of
 from edgeq.compiler.kernels import tir
 from edgeq.compiler.kernels.base import DTYPE_RANGE, TVM_DTYPE, Epilogue
 from edgeq.compiler.kernels.epilogue.epilogue import ChannelLayout, isa_of, parameter_words, residual_constants
-from edgeq.compiler.kernels.epilogue.words import section_names
 from edgeq.compiler.kernels.tir import Expr, T
 from edgeq.compiler.target import Target
 
@@ -208,7 +207,7 @@ class EpilogueEmitter:
         Args:
             position: lane number of the first one in the params, even.
         """
-        isa, lanes, names = self.isa, lanes_of(value), section_names(self.epilogue.words)
+        isa, lanes, names = self.isa, lanes_of(value), self.epilogue.words
         place = tir.tirx.op.truncdiv(tir.i32(position), tir.const(2))
 
         def section(name: str) -> Expr:
@@ -216,8 +215,10 @@ class EpilogueEmitter:
             return tir.reinterpret(f"int16x{lanes}", tir.vload(self.params, at, lanes // 2))
 
         value = isa.add_saturating(value, section("bias"))
+        if "low" in names:
+            value = isa.smin(isa.smax(value, section("low")), section("high"))
         if "factor" in names:
-            value = isa.smin(isa.smax(value, section("low")), section("high")) * section("factor")
+            value = value * section("factor")
         if "right" in names:
             value = isa.multiply_high16(value, section("right"))
         scaled = isa.multiply_high16(value, section("multiplier"))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.compiler.kernels.base import DTYPE_RANGE, Epilogue, Operand, Residual
-from edgeq.compiler.kernels.epilogue.words import pack_words, section_names
+from edgeq.compiler.kernels.epilogue.words import pack_words
 from edgeq.errors import CompileError
 from edgeq.integer.arithmetic import (
     INT32_MAX,
@@ -97,7 +97,7 @@ def parameter_words(epilogue: Epilogue, target: Target, layout: ChannelLayout) -
     if epilogue.form == "none":
         return positions
     if epilogue.words:
-        return len(section_names(epilogue.words)) * positions // 2
+        return len(epilogue.words) * positions // 2
     if epilogue.form == "narrow":
         return 2 * positions + positions // 2
     probe = np.zeros(isa.lanes, np.int64)
