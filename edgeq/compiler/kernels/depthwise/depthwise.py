@@ -67,6 +67,11 @@ class DepthwiseSpec(WindowedSpec):
         words = words_for(self.epilogue, start, constants["multiplier"], constants["shift"], low, high)
         return replace(spec, epilogue=replace(self.epilogue, words=words))
 
+    def with_sums(self, sums: Sums) -> DepthwiseSpec:
+        """The same layer by a product for these sums; only those of all taps are finished in 16 bits."""
+        words = self.epilogue.words if sums == "taps" else ()
+        return replace(self, sums=sums, epilogue=replace(self.epilogue, words=words))
+
     def _start(self, constants: Mapping[str, np.ndarray]) -> tuple[IntArray, IntArray, IntArray]:
         """By channel: what an accumulator starts with, and the interval that it ends in."""
         taps = constants["w"][:, 0].astype(np.int64)

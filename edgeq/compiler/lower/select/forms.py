@@ -28,7 +28,7 @@ def depthwise_candidates(spec: DepthwiseSpec, target: Target) -> tuple[Candidate
     """Tiles of the product that the weights allow, then a few of those for any weights; the default first."""
     found: list[Candidate] = []
     for sums in reversed(SUMS[: SUMS.index(spec.sums) + 1]):
-        other = replace(spec, sums=sums)
+        other = spec.with_sums(sums)
         if other.plan(target).product.sums != sums:
             continue  # the same product serves these, too
         ranked = other.tiles(target)
