@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from edgeq.errors import CompileError, RunError, UsageError
 from edgeq.files import check_output
 
 if TYPE_CHECKING:
+    from edgeq.compiler import CompiledModel
     from edgeq.compiler.schedule import Schedule
     from edgeq.compiler.target import Target
     from edgeq.frontend.graph import FloatGraph
@@ -80,12 +82,10 @@ def compile(
         CompileError: an accumulator could overflow, or the compiled code contradicts the reference.
         UsageError: options that don't go together.
     """
-    from edgeq import artifact
     from edgeq.api.formats import C_TARGET, folder_writer, format_for
-    from edgeq.artifact.float_free import require_once as require_float_free
     from edgeq.compiler import CompileOptions, KernelBuilder, compile_model, load_variants
     from edgeq.compiler.schedule import resolve_schedule
-    from edgeq.files import atomic_path
+    from edgeq.runtime.build import library as runtime_library
 
     clock = Clock()
     wanted = load_variants(C_TARGET if format == "c" and target == "host" else target)
@@ -106,10 +106,12 @@ def compile(
 
         return compile_wasm(model, wanted, target, output, calib, settings, progress=progress)
     path = _output_path(model, output)
-    with KernelBuilder() as builder:
+    with KernelBuilder() as builder, ThreadPoolExecutor(1) as ahead:
         if not all(map(_has_kernels, wanted)):
             # Code generators take seconds to start: let them do so while the model is calibrated.
             builder.start()
+        # The runtime that checks the artifact is built when it is first needed: meanwhile, too.
+        runtime_built = ahead.submit(runtime_library) if wanted[-1].runs_here() else None
         sources, quantized = integer_graphs(model, calib, settings, progress, clock)
         if debug_outputs:
             from edgeq.integer.shown import show_values, values_of
@@ -130,20 +132,37 @@ def compile(
             )
             compiled = compile_model(sources, wanted, options, builder, pads=pads_inputs(sources, quantized))
             compiled.require_arena(ram)
+    report = _written(compiled, graph, path, wanted, runtime_built, clock, progress)
+    report |= {key: compiled.first.image.manifest[key] for key in ("row_wise", "lean")}
+    name = wanted[0].name if len(wanted) == 1 else target
+    return CompileResult(path, name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
+
+
+def _written(
+    compiled: CompiledModel,
+    graph: IntegerGraph,
+    path: Path,
+    wanted: Sequence[Target],
+    runtime_built: Future[Path] | None,
+    clock: Clock,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Links the artifact and checks it before it gets its name. Returns the report on it."""
+    from edgeq import artifact
+    from edgeq.artifact.float_free import require_once as require_float_free
+    from edgeq.evaluate.describe import compile_report
+    from edgeq.files import atomic_path
+
     with atomic_path(path) as scratch:
         with clock.stage("link"):
             sizes = artifact.write_variants(compiled.variants, compiled.objects, scratch)
         with clock.stage("check"):
             code = require_float_free(scratch)
+            if runtime_built is not None:
+                runtime_built.result()
             checked = _self_check(scratch, wanted, progress)
-    from edgeq.evaluate.describe import compile_report
-
     report = compile_report(graph, compiled, sizes)
-    report["checked"] = checked
-    report["float_free_instructions"] = code.instructions
-    report |= {key: compiled.first.image.manifest[key] for key in ("row_wise", "lean")}
-    name = wanted[0].name if len(wanted) == 1 else target
-    return CompileResult(path, name, report, quantized.report.as_dict() if quantized else None, clock.seconds)
+    return report | {"checked": checked, "float_free_instructions": code.instructions}
 
 
 def load(path: str | Path) -> Model:

@@ -53,16 +53,16 @@ def gptq(weights: Float, scale: Float, covariance: Float, qmax: int) -> Float:
 
 def _by_columns(weights: Float, factor: Float, qmax: int) -> Float:
     rest, values = weights.copy(), np.empty_like(weights)
-    columns = weights.shape[2]
-    for start in range(0, columns, _BLOCK):
-        end = min(start + _BLOCK, columns)
-        errors = np.empty((*weights.shape[:2], end - start))
-        for k in range(start, end):
-            values[:, :, k] = np.clip(np.rint(rest[:, :, k]), -qmax, qmax)
-            error = (rest[:, :, k] - values[:, :, k]) / factor[:, k, k][:, None]
-            rest[:, :, k:end] -= error[:, :, None] * factor[:, None, k, k:end]
-            errors[:, :, k - start] = error
-        rest[:, :, end:] -= errors @ factor[:, start:end, end:]
+    for start in range(0, weights.shape[2], _BLOCK):
+        block = slice(start, min(start + _BLOCK, weights.shape[2]))
+        columns, inner = _columns(rest[:, :, block]), factor[:, block, block]
+        errors = np.empty_like(columns)
+        for k, column in enumerate(columns):
+            whole = _nearest(column, qmax)
+            values[:, :, start + k] = whole
+            np.divide(column - whole, inner[:, k, k, None], out=errors[k])
+            columns[k:] -= errors[k] * inner[:, k, k:].T[:, :, None]
+        rest[:, :, block.stop :] -= _rows(errors) @ factor[:, block, block.stop :]
     return values
 
 
@@ -77,14 +77,35 @@ def descend(values: Float, targets: Float, covariance: Float, qmax: int, sweeps:
     gradient = (values - targets) @ covariance
     for _ in range(sweeps):
         for start in range(0, values.shape[2], _BLOCK):
-            block = slice(start, start + _BLOCK)
-            local, before = gradient[:, :, block].copy(), values[:, :, block].copy()
-            inner = covariance[:, block, block]
-            for k in range(local.shape[2]):
-                column = values[:, :, start + k]
-                best = np.clip(np.rint(column - local[:, :, k] / diagonal[:, start + k, None]), -qmax, qmax)
-                local += (best - column)[:, :, None] * inner[:, None, k, :]
-                values[:, :, start + k] = best
-            moved = values[:, :, block] - before
-            gradient += moved @ covariance[:, block, :]
+            block = slice(start, min(start + _BLOCK, values.shape[2]))
+            local, columns = _columns(gradient[:, :, block]), _columns(values[:, :, block])
+            inner, before = covariance[:, block, block], columns.copy()
+            for k, column in enumerate(columns):
+                best = _nearest(column - local[k] / diagonal[:, start + k, None], qmax)
+                moved = best - column
+                if moved.any():
+                    local += moved * inner[:, k].T[:, :, None]
+                    columns[k] = best
+            columns -= before
+            if columns.any():
+                change = _rows(columns)
+                values[:, :, block] += change
+                gradient += change @ covariance[:, block, :]
     return values
+
+
+def _columns(block: Float) -> Float:
+    """[groups, rows, columns] -> [columns, groups, rows]: what a step works on lies together."""
+    return np.ascontiguousarray(block.transpose(2, 0, 1))
+
+
+def _rows(columns: Float) -> Float:
+    """The way back."""
+    return np.ascontiguousarray(columns.transpose(1, 2, 0))
+
+
+def _nearest(column: Float, qmax: int) -> Float:
+    """The whole number nearest to each value, within ±qmax."""
+    whole = np.rint(column)
+    np.maximum(whole, -qmax, out=whole)
+    return np.asarray(np.minimum(whole, qmax, out=whole))
