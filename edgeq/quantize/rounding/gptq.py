@@ -95,8 +95,8 @@ def descend(values: Float, targets: Float, covariance: Float, qmax: int, sweeps:
 
 
 def _columns(block: Float) -> Float:
-    """[groups, rows, columns] -> [columns, groups, rows]: what a step works on lies together."""
-    return np.ascontiguousarray(block.transpose(2, 0, 1))
+    """[groups, rows, columns] -> a copy [columns, groups, rows]: what a step works on lies together."""
+    return block.transpose(2, 0, 1).copy()
 
 
 def _rows(columns: Float) -> Float:
