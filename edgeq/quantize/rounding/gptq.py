@@ -96,7 +96,7 @@ def descend(values: Float, targets: Float, covariance: Float, qmax: int, sweeps:
 
 def _columns(block: Float) -> Float:
     """[groups, rows, columns] -> a copy [columns, groups, rows]: what a step works on lies together."""
-    return block.transpose(2, 0, 1).copy()
+    return np.array(block.transpose(2, 0, 1), order="C")
 
 
 def _rows(columns: Float) -> Float:
