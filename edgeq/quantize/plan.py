@@ -23,6 +23,7 @@ from edgeq.quantize.histogram import TensorStatistics
 from edgeq.quantize.logits import SOFTMAX, Scaled, find_accumulators, find_masks
 from edgeq.quantize.observers import get
 from edgeq.quantize.policy import LayerPolicy, Policy
+from edgeq.quantize.steps import compared_range
 from edgeq.quantize.ties import Given, Ties
 from edgeq.quantize.topology import Layer, Topology, is_float, name_of
 
@@ -257,12 +258,19 @@ class Plan:
             raise ModelError(
                 "a tensor was not calibrated", where=name, hint="calibrate the same graph that is quantized"
             )
-        low, high = get(chosen or self.ranges.observer)(merged, 2 ** self.activation_bits(name))
+        near = None if chosen else self._compared(name, merged)
+        low, high = near or get(chosen or self.ranges.observer)(merged, 2 ** self.activation_bits(name))
         return min(low, 0.0), max(high, 0.0)
+
+    def _compared(self, name: str, found: TensorStatistics) -> tuple[float, float] | None:
+        return compared_range(self.topology, self._members_of(name), found.low, found.high)
+
+    def _members_of(self, name: str) -> Collection[str]:
+        return self.ties.scales.groups()[self.ties.scales.find(name)]
 
     def activation_bits(self, name: str) -> int:
         """Bits of a tensor that is s8. Defaults of the policy leave the graph's ends alone: those keep 8 bits."""
-        members = self.ties.scales.groups()[self.ties.scales.find(name)]
+        members = self._members_of(name)
         ends = {name_of(value) for value in (*self.topology.graph.inputs, *self.topology.graph.outputs)}
         at_end = not ends.isdisjoint(members)
         for root in self.roots(name) or [name]:
@@ -330,7 +338,9 @@ class Plan:
             roots = [name for name in members if self.ties.is_root(name) and not self.is_exact(name)]
             decided = any(self.layer_policy(name).activation or self.activation_bits(name) < 8 for name in roots)
             given = any(name in self.ties.given for name in members)
-            if roots and not decided and not given and (group not in self._wide or group in self.promoted):
+            # 16 bits would tell no more about what is compared with a threshold only.
+            fine = any(self._compared(name, self.ranges.statistics[name]) for name in roots)
+            if roots and not (decided or given or fine) and (group not in self._wide or group in self.promoted):
                 result[group] = roots
         return result
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
 from edgeq.compiler.isa.x86.arrangement import WINDOW
+from edgeq.compiler.isa.x86.bits import BitCount
 from edgeq.compiler.isa.x86.pairing import ArrangedBytes
 from edgeq.compiler.isa.x86.products import BroadcastProduct, BytePairs
 from edgeq.compiler.isa.x86.vectors import Avx2
@@ -33,3 +34,5 @@ PRODUCTS: dict[str, tuple[Product, ...]] = {
     "s8": (replace(_BYTES, x_dtype="s8", flips=True), replace(_WORDS, x_dtype="s8", stages=True)),
     "s16": (_WORDS,),
 }
+
+BITS = (BitCount("u8", group=4, lanes=8, registers=16, widest=2, shuffle="llvm.x86.avx2.pshuf.b", pace=0.46),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
+from edgeq.compiler.isa.x86.bits import BitCount
 from edgeq.compiler.isa.x86.products import BroadcastProduct
 from edgeq.compiler.isa.x86.vectors import Avx2
 
@@ -29,3 +30,15 @@ PRODUCTS: dict[str, tuple[Product, ...]] = {
     "s8": (replace(_BYTES, x_dtype="s8", flips=True),),
     "s16": (_WORDS,),
 }
+
+BITS = (
+    BitCount(
+        "u8",
+        group=4,
+        lanes=8,
+        registers=16,
+        widest=2,
+        shuffle="llvm.x86.avx2.pshuf.b",
+        dot="llvm.x86.avx512.vpdpbusd.256",
+    ),
+)

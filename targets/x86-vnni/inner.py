@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.compiler.isa.products import Product
+from edgeq.compiler.isa.x86.bits import BitCount
 from edgeq.compiler.isa.x86.products import BroadcastProduct
 from edgeq.compiler.isa.x86.vectors import Avx512
 
@@ -20,3 +21,15 @@ PRODUCTS: dict[str, tuple[Product, ...]] = {
     "s8": (replace(_BYTES, x_dtype="s8", flips=True),),
     "s16": (_WORDS,),
 }
+
+BITS = (
+    BitCount(
+        "u8",
+        group=4,
+        lanes=16,
+        registers=32,
+        widest=4,
+        shuffle="llvm.x86.avx512.pshuf.b.512",
+        dot="llvm.x86.avx512.vpdpbusd.512",
+    ),
+)

@@ -128,6 +128,11 @@ class Product:
         return False
 
     @property
+    def counts(self) -> bool:
+        """Whether `results` are counts, of which a sum is so many times a number of its column less than its start."""
+        return False
+
+    @property
     def peer_depth(self) -> int:
         """Of a product that is `whole`: the depth of the bounded product that its steps come closest to."""
         return self.depth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -286,15 +286,23 @@ class Lowering:
         assert image is not None
         return whole, image
 
-    def copied(self, value: ir.Value, kind: str, order: tuple[int, ...]) -> View:
-        """A dense copy of a value with another axis order; made once for each kind."""
+    def derived(self, value: ir.Value, kind: str, make: Callable[[], View]) -> View:
+        """Another form of a value; made once for each kind."""
         key = (value, kind)
         if key not in self._copies:
+            self._copies[key] = make()
+        return self._copies[key]
+
+    def copied(self, value: ir.Value, kind: str, order: tuple[int, ...]) -> View:
+        """A dense copy of a value with another axis order."""
+
+        def make() -> View:
             view = self.view(value)
             copy = self.allocate(f"{value.name} {kind}", view.shape, view.dtype, view.bias, order)
             self.copy(view, copy)
-            self._copies[key] = copy
-        return self._copies[key]
+            return copy
+
+        return self.derived(value, kind, make)
 
     def row_major(self, value: ir.Value) -> View:
         """The value densely in the graph's axis order."""

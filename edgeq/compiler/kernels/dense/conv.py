@@ -27,6 +27,7 @@ from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.errors import CompileError
 
 if TYPE_CHECKING:
+    from edgeq.compiler.isa.products import Product
     from edgeq.compiler.target import Target
 
 _STORED_BIAS = 128  # what inverting the top bit of a byte adds or takes
@@ -59,6 +60,10 @@ class ConvSpec(WindowedSpec):
         """The same layer for just these weights, int8 [N, C/groups, kh, kw]: see conv_weights.fit."""
         return fit(self, target, w, storage)
 
+    def products(self, target: Target) -> list[Product]:
+        """What can multiply this layer, exactly."""
+        return products_for(self, target)
+
     @property
     def window(self) -> Window:
         return Window(self.kh, self.kw, self.stride_h, self.stride_w, self.dilation_h, self.dilation_w)
@@ -83,7 +88,7 @@ class ConvSpec(WindowedSpec):
         """(estimated time, product and tile) of all that compute this layer, the cheapest first."""
         self.check()
         residual = self.epilogue.residual.image if self.epilogue.residual else None
-        return rank_choices(self.x, self.y, residual, self.window, self.groups, products_for(self, target))
+        return rank_choices(self.x, self.y, residual, self.window, self.groups, self.products(target))
 
     def layout(self, target: Target) -> ChannelLayout:
         """How the channels of one group lie in registers."""
@@ -215,6 +220,5 @@ class ConvSpec(WindowedSpec):
 @lru_cache(maxsize=4096)
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
-    products = products_for(spec, target)
-    mapped = spec.epilogue.lut and residual is None
+    products, mapped = spec.products(target), spec.epilogue.lut and residual is None
     return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice, keeps_channels=mapped)

@@ -324,6 +324,9 @@ class _ConvEmitter:
                 )
             )
         results = product.results([tir.load(acc, number) for number in range(len(initial))], starts)
+        if product.counts:
+            factors = [tir.bind(register) for register in tile.emitter.factors(tile.position, vectors)]
+            results = [[b - n * f for b, n, f in zip(bias, line, factors, strict=True)] for line in results]
         if tile.emitter.epilogue.lut:
             self._write_mapped(results, place, tile, tile_h, tile_w)
             return

@@ -63,6 +63,11 @@ class EpilogueEmitter:
         lanes = self.isa.lanes
         return [tir.vload(self.params, self.base + position + v * lanes, lanes) for v in range(vectors)]
 
+    def factors(self, position: Expr | int, vectors: int) -> list[Expr]:
+        """Registers that lie behind the parameters, in the order of `bias`: of kernels that put them there."""
+        lanes = self.isa.lanes
+        return [tir.vload(self.params, self.words + position + v * lanes, lanes) for v in range(vectors)]
+
     def write(
         self,
         acc: Sequence[Expr],

@@ -15,6 +15,7 @@ from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group
 from edgeq.compiler.lower.place import convolution_pads
 from edgeq.compiler.lower.select.attributes import integer, ints, stored_epilogue
+from edgeq.compiler.lower.select.bits import as_bits
 from edgeq.compiler.lower.select.choice import Layer, choose, decide
 from edgeq.compiler.lower.select.forms import depthwise_candidates, depthwise_key
 
@@ -46,7 +47,12 @@ def lower_conv(ctx: Lowering, group: Group) -> None:
         "epilogue": epilogue,
         "x_zero_point": zero_point + source.bias,
     }
-    spec = _spec(ctx, common, groups, constants, ctx.storage_of(node))
+    storage = ctx.storage_of(node)
+    spec: Layer
+    if groups == 1 and (found := as_bits(ctx, node.inputs[0], source, ConvSpec(**common), constants, storage)):
+        spec, source = found
+    else:
+        spec = _spec(ctx, common, groups, constants, storage)
     ctx.step(spec, {"x": source, "y": out, **views}, constants, spec.macs)
 
 

@@ -10,7 +10,8 @@ from edgeq.compiler.kernels.matmul.matmul import MatMulSpec
 from edgeq.compiler.lower.context import Lowering, constant_of
 from edgeq.compiler.lower.fuse import Group, is_edgeq, sole_consumer
 from edgeq.compiler.lower.select.attributes import integer, ints, rows_image, stored_epilogue
-from edgeq.compiler.lower.select.choice import choose, decide
+from edgeq.compiler.lower.select.bits import as_bits
+from edgeq.compiler.lower.select.choice import Layer, choose, decide
 from edgeq.compiler.lower.select.forms import matmul_candidates, matmul_key
 from edgeq.compiler.lower.select.softmax import HANDLERS as SOFTMAX
 from edgeq.compiler.program import View
@@ -44,7 +45,7 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         "w": np.ascontiguousarray(weights.T)[:, :, None, None],
         "bias": constant_of(node.inputs[2], node).reshape(-1).astype(np.int32),
     }
-    direct = ConvSpec(
+    plain = ConvSpec(
         x=x,
         y=y,
         x_dtype=source.dtype,
@@ -57,8 +58,13 @@ def lower_gemm(ctx: Lowering, group: Group) -> None:
         groups=1,
         epilogue=epilogue,
         x_zero_point=integer(node, "x_zero_point") + source.bias,
-    ).fitted(ctx.target, constants["w"], ctx.storage_of(node))
-    spec = choose(ctx, direct, constants, ctx.storage_of(node))
+    )
+    storage = ctx.storage_of(node)
+    spec: Layer
+    if found := as_bits(ctx, value, source, plain, constants, storage):
+        spec, source = found
+    else:
+        spec = choose(ctx, plain.fitted(ctx.target, constants["w"], storage), constants, storage)
     ctx.step(spec, {"x": source, "y": target, **views}, constants, macs=x.w * x.c * y.c)
     if target is not out:
         ctx.copy(target, out)
