@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeq.errors import UsageError
@@ -39,6 +39,10 @@ class Limits:
     def of(self, objective: str) -> float | None:
         """Limit of something that is summed over layers."""
         return {"latency": self.latency, "instructions": self.instructions, "weights": self.weights}.get(objective)
+
+    def amounts(self, names: Iterable[str]) -> dict[str, float | None]:
+        """Limits of some of latency, instructions, weights and arena."""
+        return {name: getattr(self, name) for name in names}
 
     def least_accuracy(self, reference: float, is_fraction: bool) -> float | None:
         """Lowest value of the metric that is allowed, where the float model has `reference`."""

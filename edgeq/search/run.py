@@ -108,7 +108,7 @@ def find_policy(
             return [name for name in costs.tables if name == wanted(costs) or limits.of(name) is not None]
 
         found_out = survey(
-            problem, space, facts, builder, counted,
+            problem, space, facts, builder, counted, arena=limits.arena,
             threads=threads, costs_from=costs_from, measure_harm=measure_harm, progress=progress,
         )  # fmt: skip
         space, costs, harm = found_out.space, found_out.costs, found_out.harm
@@ -276,10 +276,10 @@ def _finish(searcher: Searcher, fitting: list[Candidate], uniform: Candidate) ->
             failed.append(best)
             continue
         measured = measure_final(problem, graph, reference, problem.target, searcher.builder)
-        most = searcher.limits.latency
-        if most is None or measured.latency is None or measured.latency <= most:
+        found = measured.amounts()
+        if all(most is None or found[name] <= most for name, most in searcher.limits.amounts(found).items()):
             return best, uniform, measured
-        failed.append(replace(best, predicted={**best.predicted, "latency": measured.latency}))
+        failed.append(replace(best, predicted={**best.predicted, **found}))
     raise impossible(searcher, failed)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeq.search.costs.cost import Costs, effective, gainful, measure, useful
+from edgeq.search.costs.cost import Costs, effective, fitting, gainful, measure, useful
 from edgeq.search.harm import MEASURES, sensitivities
 from edgeq.search.harm_forms import form_harm
 from edgeq.search.problem import Problem, Progress
@@ -34,6 +34,7 @@ def survey(
     builder: KernelBuilder,
     counted: Callable[[Costs], Collection[str]],
     *,
+    arena: float | None = None,
     threads: int = 4,
     costs_from: str = "measured",
     measure_harm: str = MEASURES[0],
@@ -44,13 +45,14 @@ def survey(
     Args:
         problem: model, data and target. wanted: of `find_space`. store: what was measured before is taken from it.
         builder: code generators. counted: names of the resources that something can be won of, given the costs.
+        arena: most bytes of it.
         threads: samples run at a time. costs_from: measured or predicted. measure_harm: divergence or hessian.
     """
     problem.round_all(wanted, progress)
     space = effective(problem, wanted, progress)
     costs = measure(problem, space, store, builder, progress, costs_from)
     resources = counted(costs)
-    space = gainful(space, costs, resources)
+    space = gainful(fitting(space, costs, arena), costs, resources)
     harm = sensitivities(problem, space, store, progress, measure_harm)
     harm |= form_harm(problem, wanted, space, store, builder, threads, progress)
     space = useful(space, costs, resources, harm)

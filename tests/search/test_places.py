@@ -288,3 +288,16 @@ def test_losses_rise_from_the_finest_form() -> None:
     place = other("x", forms=(A, B, C), base=B)
     assert harm_forms._rising(place, {A: 0.2, C: 0.3}) == pytest.approx({A: 0.0, B: 0.2, C: 0.5})
     assert harm_forms._rising(other("x"), {B: 0.1}) == {A: 0.0, B: 0.1}
+
+
+def test_a_form_with_too_large_an_arena_is_no_choice() -> None:
+    space = Space((Place("w", 1, 1, (Form(8),)), other("x"), other("y")))
+    tables = {"weights": {"w": {Form(8): 1.0}, "k of x": {A: 0.0, B: -1.0}, "k of y": {A: 0.0, B: -1.0}}}
+    costs = costing.Costs(tables, {"weights": 0.0}, 100, "native", [], {("k of x", B): 300, ("k of y", B): 120})
+    assert costs.restricted(space).arena == 300
+    small = costing.fitting(space, costs, 200)
+    assert [place.name for place in small.others] == ["k of y"]
+    assert costs.restricted(small).arena == 120
+    assert costing.fitting(space, costs, None) == space
+    worst = costing.worst_of({"a": costs, "b": costing.Costs(tables, {"weights": 0.0}, 90, "native")})
+    assert worst.arenas == costs.arenas

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,25 @@ def test_impossible_limits_are_named(limits: Limits, where: str, problem: Proble
         find_policy(problem, limits, objective="weights", store=store, kinds=("weights",), widths=(8, 4))
     assert caught.value.where == where
     assert "allow" in (caught.value.hint or "")
+
+
+def test_the_final_artifact_keeps_to_the_limits_too(
+    problem: Problem, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeq.search import run
+    from edgeq.search.result.final import Measured
+
+    plain = run.measure_final
+
+    def larger(*given: object) -> Measured:
+        return replace(plain(*given), weights=10**9)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "measure_final", larger)
+    with pytest.raises(UsageError, match="no policy keeps to all limits") as caught:
+        find_policy(
+            problem, Limits(weights=1e8), objective="bitops", store=store, kinds=("weights",), widths=(8, 4)
+        )  # fmt: skip
+    assert caught.value.where == "--max-weights"
 
 
 def test_unlabelled_data_is_judged_against_the_float_model(digits: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Costs:
         tables: resource → place → {form: amount}: latency in seconds, instructions, weights in bytes, bitops, energy
             in joules (a proxy, see `energy.py`).
         fixed: resource → amount of all steps that belong to no weights.
-        arena: bytes, the most of all forms.
+        arena: bytes, the most of all forms. arenas: by place that isn't weights and form, of the network it was in.
         measured: "native", "emulated" (instructions only), "predicted", or "modelled" (sizes only).
         notes: what could not be measured and why, and how far guesses are off.
     """
@@ -60,6 +60,7 @@ class Costs:
     arena: int
     measured: str
     notes: list[str] = field(default_factory=list)
+    arenas: dict[tuple[str, Choice], int] = field(default_factory=dict)
 
     def restricted(self, space: Space) -> Costs:
         """The same for a space with fewer forms."""
@@ -67,7 +68,9 @@ class Costs:
             resource: {place.name: {form: table[place.name][form] for form in place.forms} for place in space.places}
             for resource, table in self.tables.items()
         }
-        return replace(self, tables=tables)
+        kept = {(place.name, form) for place in space.others for form in place.forms}
+        arenas = {key: size for key, size in self.arenas.items() if key in kept}
+        return replace(self, tables=tables, arena=max([self.arena, *arenas.values()]), arenas=arenas)
 
     def total(self, resource: str, assignment: Assignment) -> float:
         """Predicted amount of a mixed network."""
@@ -116,7 +119,8 @@ def worst_of(variants: Mapping[str, Costs]) -> Costs:
     fixed = {resource: max(costs.fixed[resource] for costs in every) for resource in shared}
     kinds = {costs.measured for costs in every}
     measured = next(kind for kind in ("modelled", "predicted", "emulated", "native") if kind in kinds)
-    return Costs(tables, fixed, max(costs.arena for costs in every), measured, notes)
+    arenas = {key: max(costs.arenas.get(key, 0) for costs in every) for costs in every for key in costs.arenas}
+    return Costs(tables, fixed, max(costs.arena for costs in every), measured, notes, arenas)
 
 
 def _on(
@@ -149,7 +153,11 @@ def _on(
         tables[resource], fixed[resource] = by_place(space, probes, networks, rows)
     tables["bitops"], fixed["bitops"] = bitops_table(space), 0.0
     tables["energy"], fixed["energy"] = energy_table(space, tables["weights"]), fixed["weights"] * BYTE
-    return Costs(tables, fixed, max(network.arena for network in networks), measured, notes)
+    arena = max(network.arena for probe, network in zip(probes, networks, strict=True) if not probe.changed)
+    arenas = {
+        key: network.arena for probe, network in zip(probes, networks, strict=True) for key in probe.changed.items()
+    }
+    return Costs(tables, fixed, arena, measured, notes, arenas)
 
 
 def _network(problem: Problem, target: Target, build: tuple[Path, KernelBuilder] | None, probe: Probe) -> Network:
@@ -186,6 +194,12 @@ def gainful(space: Space, costs: Costs, resources: Collection[str]) -> Space:
     counted = {name: table for name, table in costs.tables.items() if name in resources}
     totals = {name: costs.total(name, space.uniform(WIDEST)) for name in counted}
     return without(space, no_gain(space, counted, totals, GAIN))
+
+
+def fitting(space: Space, costs: Costs, most: float | None) -> Space:
+    """The space without forms whose network has a larger arena than is allowed (bytes; None: any)."""
+    over = [key for key, size in costs.arenas.items() if most is not None and size > most]
+    return without(space, {name: [form for other, form in over if other == name] for name, _ in over})
 
 
 def useful(space: Space, costs: Costs, resources: Collection[str], harm: Table) -> Space:

@@ -31,7 +31,7 @@ class Measured:
     Attributes:
         latency, uniform_latency: seconds of a run, in turns with each other; None where the target doesn't run here.
         weights, uniform_weights: bytes in the artifact, biases, multipliers and tables included.
-        file, uniform_file: bytes of the artifact.
+        file, uniform_file: bytes of the artifact. arena: bytes of activations and scratch.
     """
 
     latency: float | None
@@ -40,6 +40,12 @@ class Measured:
     uniform_weights: int
     file: int
     uniform_file: int
+    arena: int = 0
+
+    def amounts(self) -> dict[str, float]:
+        """What limits speak of, as far as it was measured."""
+        found: dict[str, float] = {"weights": self.weights, "arena": self.arena}
+        return found if self.latency is None else {**found, "latency": self.latency}
 
 
 def final_graph(problem: Problem, forms: Assignment) -> IntegerGraph:
@@ -87,7 +93,7 @@ def measure_final(
             times = in_turns([runtime.load(path, emulate=False) for path in paths])
         weights = [sum(int(layer["weights"]) for layer in each.layers) for each in compiled]
         files = [path.stat().st_size for path in paths]
-    return Measured(times[0], times[1], weights[0], weights[1], files[0], files[1])
+    return Measured(times[0], times[1], weights[0], weights[1], files[0], files[1], compiled[0].image.arena_size)
 
 
 def in_turns(models: list[Model]) -> list[float]:

@@ -48,11 +48,15 @@ def impossible(searcher: Searcher, tried: Sequence[Candidate]) -> UsageError:
     least = searcher.least
     nearest = max(tried, key=lambda c: c.accuracy)
     amount = nearest.predicted[searcher.objective]
-    is_accurate = least is None or nearest.accuracy >= least
+    limits = searcher.limits.amounts(("latency", "instructions", "weights", "arena"))
+    over = [name for name, most in limits.items() if most is not None and nearest.predicted.get(name, 0.0) > most]
+    where = f"--max-{over[0] if over else 'latency'}"
+    if least is not None and nearest.accuracy < least:
+        where = "--min-accuracy"
     reached = f"of {len(tried)} that were tried the most accurate reaches {nearest.accuracy:.4f}"
     return UsageError(
         "no policy keeps to all limits",
-        where="--max-latency" if is_accurate else "--min-accuracy",
+        where=where,
         why=f"{reached} with {searcher.objective} {amount:.6g}" + ("" if least is None else f"; asked for {least:.4f}"),
         hint=f"allow {nearest.accuracy:.4f} and {searcher.objective} {amount:.6g}, or raise the other limits",
     )
