@@ -10,6 +10,7 @@ from edgeq.compiler.isa.x86.bits import BitCount
 from edgeq.compiler.isa.x86.pairing import ArrangedBytes
 from edgeq.compiler.isa.x86.products import BroadcastProduct, BytePairs
 from edgeq.compiler.isa.x86.vectors import Avx2
+from edgeq.compiler.isa.x86.whole import WholeBytes
 
 ISA = Avx2()
 
@@ -28,6 +29,9 @@ _WORDS = BroadcastProduct(
 _BYTES = BytePairs("u8", group=4, lanes=8, registers=16, widest=2, overhead=3)
 
 _ARRANGED = ArrangedBytes("u8", group=WINDOW, lanes=8, registers=16, widest=2, overhead=3)
+
+# Of layers whose sums stay in 16 bits to the end.
+WHOLE = WholeBytes("u8", group=4, lanes=8, registers=16, widest=2, overhead=2)
 
 PRODUCTS: dict[str, tuple[Product, ...]] = {
     "u8": (_BYTES, _ARRANGED, replace(_WORDS, x_dtype="u8", stages=True)),

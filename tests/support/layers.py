@@ -190,9 +190,10 @@ class Layer:
             return DepthwiseSpec(**common).fitted(target, self.constants)
         return ConvSpec(**common, groups=self.groups)
 
-    def run(self, target: Target, splits: tuple[int, ...] = ()) -> IntArray:
-        """The output in graph units; fails if a byte outside the output's view changes."""
-        spec = self.spec(target)
+    def run(self, target: Target, splits: tuple[int, ...] = (), spec: KernelSpec | None = None) -> IntArray:
+        """The output in graph units, of `spec` or of another kernel; fails if a byte outside the output's
+        view changes."""
+        spec = spec or self.spec(target)
         stored = "s32" if self.form == "none" else self.dtype
         y_image = self._image(self.other.shape)
         rng = np.random.default_rng(self.seed + 4)

@@ -232,6 +232,10 @@ class Product:
             return [[next(values) for _ in row] for row in starts]
         return [[self.collect([next(values) for _ in range(self.spread)]) + start for start in row] for row in starts]
 
+    def word_sums(self, accumulators: Sequence[Expr], rows: int, vectors: int) -> list[list[Expr]]:
+        """[row] of finished sums of a product that keeps them in 16 bits: s16 registers, columns in their order."""
+        raise NotImplementedError
+
     def collect(self, accumulators: Sequence[Expr]) -> Expr:
         """`spread` accumulators of one register -> sums, one a lane."""
         return accumulators[0]

@@ -5,12 +5,14 @@ Covers k×k, pointwise, grouped and fully connected layers (an image of height 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edgeq.compiler.isa import narrow
 from edgeq.compiler.kernels.base import SYMMETRIC_LOWEST, Operand
 from edgeq.compiler.kernels.dense.plan import Choice, Plan, Window, count_tasks, make_plan, rank_choices
 from edgeq.compiler.kernels.dense.weights import Storage, check_weights, fit, pack_weights, products_for
@@ -22,6 +24,7 @@ from edgeq.compiler.kernels.epilogue.epilogue import (
     pack_parameters,
     parameter_words,
 )
+from edgeq.compiler.kernels.epilogue.words import words_for
 from edgeq.compiler.kernels.peak.peak import mix_entry
 from edgeq.compiler.kernels.windowed import WindowedSpec, accumulator_bounds
 from edgeq.errors import CompileError
@@ -64,6 +67,20 @@ class ConvSpec(WindowedSpec):
         """What can multiply this layer, exactly."""
         return products_for(self, target)
 
+    def in_words(self, target: Target, constants: Mapping[str, np.ndarray]) -> ConvSpec | None:
+        """The same layer with sums and epilogue of 16 bits, where that is exact for these constants of `pack`."""
+        product = getattr(target.inner, "WHOLE", None)
+        if product is None or product.x_dtype != self.x_dtype or self.groups > 1 or self.bits < 8:
+            return None
+        w = np.asarray(constants["w"])
+        if "shift" not in constants or product.misfit(w.reshape(len(w), 1, 1, -1)) is not None:
+            return None
+        taps, bias = w.reshape(len(w), -1).astype(np.int64), np.asarray(constants["bias"], np.int64).reshape(-1)
+        low, high = accumulator_bounds(taps, bias, self.x_dtype, self.x_zero_point)
+        start = bias - self.x_zero_point * taps.sum(1)
+        words = words_for(self.epilogue, start, constants["multiplier"], constants["shift"], low, high)
+        return replace(self, epilogue=replace(self.epilogue, words=words), depth=0, steps=()) if words else None
+
     @property
     def window(self) -> Window:
         return Window(self.kh, self.kw, self.stride_h, self.stride_w, self.dilation_h, self.dilation_w)
@@ -82,7 +99,10 @@ class ConvSpec(WindowedSpec):
         return self.plan(target).cost
 
     def mix(self, target: Target) -> dict[str, Any] | None:
-        return mix_entry(self.plan(target).product, target, self.macs)
+        product = self.plan(target).product
+        if self.epilogue.words:  # as if a window of all of K were widened once
+            product = next(p for p in target.inner.PRODUCTS[self.x_dtype] if p.bounded).with_depth(narrow.LONGEST)
+        return mix_entry(product, target, self.macs)
 
     def choices(self, target: Target) -> list[tuple[float, Choice]]:
         """(estimated time, product and tile) of all that compute this layer, the cheapest first."""
@@ -93,7 +113,9 @@ class ConvSpec(WindowedSpec):
     def layout(self, target: Target) -> ChannelLayout:
         """How the channels of one group lie in registers."""
         plan = self.plan(target)
-        return ChannelLayout(plan.out_channels, plan.tiling.vectors, natural=self.epilogue.form == "none")
+        return ChannelLayout(
+            plan.out_channels, plan.tiling.vectors, natural=self.epilogue.form == "none" or bool(self.epilogue.words)
+        )
 
     def check(self) -> None:
         """Raises CompileError where the numbers contradict each other."""
@@ -121,6 +143,7 @@ class ConvSpec(WindowedSpec):
         tiling, product = plan.tiling, plan.product
         columns = tiling.vectors * isa_of(target).lanes
         depth = "" if not product.bounded else f"d{product.depth}" if product.depth else "arranged"
+        depth = "whole" if self.epilogue.words else depth
         return f"conv{self.kh}x{self.kw}_{self.x_dtype}s{product.bits}{depth}_{tiling.tile_h * tiling.tile_w}x{columns}"
 
     def scratch_bytes(self, target: Target) -> int:

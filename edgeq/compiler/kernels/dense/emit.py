@@ -296,7 +296,9 @@ class _ConvEmitter:
     def _tile(self, place: _Place, tile: _Tile, tile_h: int, tile_w: int) -> None:
         """Accumulates tile_h × tile_w pixels of one channel block in registers and finishes them."""
         rows, vectors, runs, product = tile_h * tile_w, tile.vectors, self.plan.runs, self.product
-        bias = [tir.bind(register) for register in tile.emitter.bias(tile.position, vectors)]
+        words = bool(self.spec.epilogue.words)
+        zeros = [tir.broadcast(tir.const(0), self.isa.lanes)] * vectors
+        bias = zeros if words else [tir.bind(register) for register in tile.emitter.bias(tile.position, vectors)]
         starts = [bias] * rows
         initial = product.initial(starts)
         acc = tir.alloc(len(initial), f"int32x{self.isa.lanes}")
@@ -323,7 +325,12 @@ class _ConvEmitter:
                     zero=self.zero,
                 )
             )
-        results = product.results([tir.load(acc, number) for number in range(len(initial))], starts)
+        sums = [tir.load(acc, number) for number in range(len(initial))]
+        if words:
+            for registers, to in zip(product.word_sums(sums, rows, vectors), pixels, strict=True):
+                tile.emitter.write_words(registers, tile.position, self.buffers["y"], to.y, tile.count)
+            return
+        results = product.results(sums, starts)
         if product.counts:
             factors = [tir.bind(register) for register in tile.emitter.factors(tile.position, vectors)]
             results = [[b - n * f for b, n, f in zip(bias, line, factors, strict=True)] for line in results]

@@ -29,6 +29,8 @@ def products_for(spec: ConvSpec, target: Target) -> list[Product]:
     Raises:
         CompileError: there is none.
     """
+    if spec.epilogue.words:
+        return [target.inner.WHOLE]
     found = [p for p in target.inner.PRODUCTS[spec.x_dtype] if p.lowest_weight <= spec.lowest_weight]
     found = [q for p in found if (q := p.planned(spec.depth, spec.steps)) is not None]
     if not found:

@@ -206,6 +206,16 @@ class EpilogueEmitter:
                 value = self._add16(value, e.zero_point)
         return self._clamp(value, e.low, e.high)
 
+    def write_words(self, sums: Sequence[Expr], position: Expr | int, out: Expr, index: Expr | int, count: int) -> None:
+        """As `write`, for one pixel's block of s16 sums of products in their channels' order."""
+        done = 0
+        for register in sums:
+            valid = min(count - done, lanes_of(register))
+            if valid > 0:
+                value = tir.bind(self.finish_words(register, position + done))
+                store_lanes(out, index + done, self.isa.saturate8(value, self.epilogue.dtype == "u8"), valid)
+            done += lanes_of(register)
+
     def finish_words(self, value: Expr, position: Expr | int) -> Expr:
         """s16 sums of products -> s16 lanes, zero point added, clamped (words.py).
 

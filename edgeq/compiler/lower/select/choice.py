@@ -106,6 +106,10 @@ def candidates(
     ranked = direct.choices(target)
     limit = ranked[0][0] * WORTH_TRYING
     found: list[Candidate] = []
+    whole = direct.in_words(target, constants)
+    if whole is not None and (best := whole.choices(target)[0])[0] < ranked[0][0]:
+        tile = "x".join(map(str, best[1].tile))
+        found.append(Candidate(f"16-bit sums {tile}", whole, best[0]))
     for cost, choice in [entry for entry in ranked if entry[0] <= limit][:MOST_TRIED]:
         label = f"direct {choice.product} {'x'.join(map(str, choice.tile))}"
         # The best one goes without saying: kernels of layers that were never tuned keep their names.
