@@ -1,4 +1,4 @@
-"""Products of narrow weights whose sums over all of K stay in 16 bits: nothing is widened, the epilogue has 16 bits too.
+"""Products of narrow weights whose sums over all of K stay in 16 bits: nothing is widened, nor is the epilogue.
 
 pmaddubsw leaves k0·w0 + k1·w1 of a group of four in even 16-bit lanes and k2·w2 + k3·w3 in odd ones. Two registers hold
 sixteen columns: in the first, column 2j has the even and column 2j + 1 the odd lane of pair j; in the second they have
