@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeq.quantize.pipeline import Prepared, QuantizeOptions
     from edgeq.quantize.plan import Plan
     from edgeq.quantize.policy import LayerPolicy
+    from edgeq.search.costs.networks import Network
     from edgeq.search.rounding import Rounder
 
 Progress = Callable[[str, int, int], None]
@@ -36,6 +37,7 @@ class Problem:
         options: of quantization; its recipe is what final artifacts get.
         quantization: names model, calibration data and settings, for roundings and sensitivities.
         digest: names the judge's data besides, for judgements.
+        planned: networks by target and changes, so that none is planned twice.
     """
 
     prepared: Prepared
@@ -46,6 +48,7 @@ class Problem:
     quantization: str
     digest: str
     options: QuantizeOptions
+    planned: dict[tuple[str, str], Network] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[str, ...]:

@@ -161,12 +161,14 @@ def _on(
 
 
 def _network(problem: Problem, target: Target, build: tuple[Path, KernelBuilder] | None, probe: Probe) -> Network:
-    """The network of a probe, compiled in a folder; None: only planned."""
-    graph = problem.integerize(probe.assignment)
-    if build is None:
-        return plan_network(graph, probe.form, target)
-    folder, builder = build
-    return compile_network(graph, probe.form, target, folder, builder)
+    """The network of a probe, compiled in a folder; None: only planned, once."""
+    if build is not None:
+        folder, builder = build
+        return compile_network(problem.integerize(probe.assignment), probe.form, target, folder, builder)
+    key = target.name, " ".join(f"{name}={choice}" for name, choice in sorted(probe.assignment.items()))
+    if key not in problem.planned:
+        problem.planned[key] = plan_network(problem.integerize(probe.assignment), probe.form, target)
+    return problem.planned[key]
 
 
 def effective(problem: Problem, space: Space, progress: Progress | None = None) -> Space:
