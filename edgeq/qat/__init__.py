@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgeq.qat.conversion import convert, prepare
     from edgeq.qat.module import QatModule
     from edgeq.qat.oneshot import OneShot, SearchProgress, search
+    from edgeq.qat.teaching import imitation, taught
     from edgeq.qat.training import Progress, fit
 
 _HOME = {
@@ -25,11 +26,24 @@ _HOME = {
     "SearchProgress": "oneshot",
     "convert": "conversion",
     "fit": "training",
+    "imitation": "teaching",
     "prepare": "conversion",
     "search": "oneshot",
+    "taught": "teaching",
 }
 
-__all__ = ["OneShot", "Progress", "QatModule", "SearchProgress", "convert", "fit", "prepare", "search"]
+__all__ = [
+    "OneShot",
+    "Progress",
+    "QatModule",
+    "SearchProgress",
+    "convert",
+    "fit",
+    "imitation",
+    "prepare",
+    "search",
+    "taught",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -93,6 +93,7 @@ def search(
     edge_bits: int = 2,
     lr: float = 1e-3,
     pressure: float = 1.0,
+    phases: tuple[float, float] = (EVENLY, DECIDED),
     loss: Loss = functional.cross_entropy,
     device: str | torch.device = "cpu",
     seed: int = 0,
@@ -108,23 +109,26 @@ def search(
             (`edgeq targets NAME --costs`) says what a multiply-accumulate takes there.
         widths: bits to choose from, and 'fp4 e2m1'. edge_bits: fewest of the first and the last layer.
         lr: of the weights at the beginning; scales learn with a tenth of it. pressure: how much a cost off the limit
-            weighs against loss. loss: of (outputs, labels).
+            weighs against loss. loss: of (outputs, labels); with a teacher see `qat.taught`.
+        phases: shares of the epochs in which grids are drawn evenly, and at whose end the controller has decided.
         device: cpu, cuda …. seed: of what is drawn. progress: called after each epoch.
 
     Returns:
         the trained module and its grids.
 
     Raises:
-        UsageError: unknown grids or cost, or a limit that the narrowest grids don't keep to. TrainingError: the loss
-            is NaN or infinite.
+        UsageError: unknown grids or cost, phases out of order, or a limit that the narrowest grids don't keep to.
+            TrainingError: the loss is NaN or infinite.
     """
+    if not 0 <= phases[0] < phases[1] < 1:
+        raise UsageError("phases are two rising shares of the epochs below 1", where="phases", why=str(phases))
     if epochs < 3 or iter(batches) is batches:
         raise UsageError("a search needs three epochs or more, and batches that can be read again in every epoch")
     module.to(device)
     layers = _replace(module, [grid_of(width) for width in widths], edge_bits)
     table, wide = cost_table(module, layers, cost)
     run = _Run(module, layers, table, wide, most, pressure, loss, torch.device(device), seed)
-    return run.train(batches, epochs, lr, progress)
+    return run.train(batches, epochs, lr, phases, progress)
 
 
 def _replace(module: QatModule, grids: Sequence[Grid], edge_bits: int) -> dict[str, SearchedWeights]:
@@ -188,13 +192,15 @@ class _Run:
         batches: Iterable[tuple[Tensor, Tensor]],
         epochs: int,
         lr: float,
+        phases: tuple[float, float],
         progress: Callable[[SearchProgress], None] | None,
     ) -> OneShot:
         """The three phases of one run."""
         module, exact = self.module, self.module.exact
         optimizer = torch.optim.AdamW(module.parameter_groups(lr, lr * SCALE_RATE), lr=lr, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-        evenly, decided = round(EVENLY * epochs), max(round(EVENLY * epochs) + 1, round(DECIDED * epochs))
+        evenly = round(phases[0] * epochs)
+        decided = max(evenly + 1, round(phases[1] * epochs))
         history = []
         for epoch in range(1, epochs + 1):
             phase = "shared" if epoch <= evenly else "search" if epoch <= decided else "chosen"

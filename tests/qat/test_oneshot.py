@@ -64,6 +64,32 @@ def test_layers_the_policy_decides_keep_their_bits() -> None:
     assert "2" not in next(iter(found.grids.values()))
 
 
+def test_a_teacher_stands_for_labels() -> None:
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3), torch.nn.Dropout(0.5)).train()
+    batches = qat.taught(data(), teacher)
+    read = [list(batches), list(batches)]
+    assert teacher.training
+    wanted = [teacher.eval()(x) for x, _ in data()]
+    for answers in read:
+        assert all(torch.equal(found, right) for (_, found), right in zip(answers, wanted, strict=True))
+    loss = qat.imitation(2.0)
+    assert float(loss(wanted[0], wanted[0])) == pytest.approx(0, abs=1e-6)
+    chances = torch.softmax(wanted[0] / 2, -1)
+    expected = 4 * (chances * (torch.log(chances) - torch.log(torch.full_like(chances, 1 / 3)))).sum(-1).mean()
+    assert float(loss(torch.zeros_like(wanted[0]), wanted[0])) == pytest.approx(float(expected), rel=1e-4)
+    with pytest.raises(UsageError, match="temperature"):
+        qat.imitation(0)
+    with pytest.raises(UsageError, match="read again"):
+        qat.taught(iter(data()), teacher)
+
+
+def test_phases_are_as_wanted() -> None:
+    found = qat.search(prepared(), data(), 4, most=0.5, widths=(8, 2), phases=(0.0, 0.25))
+    assert [entry.phase for entry in found.history] == ["search", "chosen", "chosen", "chosen"]
+    with pytest.raises(UsageError, match="phases"):
+        qat.search(prepared(), data(), 4, most=0.5, phases=(0.5, 0.5))
+
+
 def test_costs() -> None:
     module = prepared()
     found = qat.search(module, data(), 3, most=0.9, widths=(8, 4))
