@@ -271,7 +271,7 @@ class Choice:
 
 
 # What each pixel's own place takes: a division, and where x has no even step a pointer.
-_FOLDED, _FOLDED_INPUT = 1.5, 2.5
+_FOLDED, _FOLDED_INPUT = 1.5, 6.0
 
 
 def rank_choices(
@@ -299,8 +299,9 @@ def _even_input(x: Image, window: Window) -> bool:
 
 
 def _folds(x: Image, y: Image, window: Window, product: Product) -> bool:
-    """Whether tiles may go on in the next row, and don't anyway."""
-    return y.n * y.h > 1 and (not product.stages or _even_input(x, window))
+    """Whether tiles may go on in the next row, and don't anyway. Products that go to and fro in x want one pointer for
+    all rows of a tile (a third slower with one each)."""
+    return y.n * y.h > 1 and (_even_input(x, window) or not (product.stages or product.whole))
 
 
 def _flat(x: Image, y: Image, residual: Image | None, window: Window) -> tuple[Image, Image, Image | None]:

@@ -18,11 +18,12 @@ from tvm.tirx import op as _op
 
 from edgeq.compiler.isa.products import Run
 from edgeq.compiler.kernels import tir
-from edgeq.compiler.kernels.base import Image
+from edgeq.compiler.kernels.base import CACHE_LINE, Image
 from edgeq.compiler.kernels.epilogue.emit import EpilogueEmitter
 from edgeq.compiler.kernels.epilogue.epilogue import isa_of
 from edgeq.compiler.kernels.loops import divide, remainder, span
 from edgeq.compiler.kernels.tir import Expr, T
+from edgeq.compiler.kernels.winograd.plan import FETCHED_BYTES
 from edgeq.compiler.kernels.winograd.transforms import Arithmetic, Chain
 from edgeq.compiler.target import Target
 
@@ -259,6 +260,7 @@ class _Emitter:
         plan, rows = self.plan, self.plan.rows
         first, count = pieces
         with T.serial(0, self.transform.positions) as position:
+            self._fetch(columns, chunk, position)
             u = tir.bind(weights[1] + position * weights[2])
             channel = 0 if chunk is None else chunk * self._chunk_channels
             v = tir.bind(position * plan.v_stride + first * (rows * plan.channels) + channel)
@@ -267,6 +269,18 @@ class _Emitter:
                 own_v = tir.bind(v + piece * (rows * plan.channels))
                 own_m = tir.bind(m + piece * (rows * 2 * plan.columns))
                 self._register_tile(columns, (weights[0], u), own_v, own_m, chunk is None)
+
+    def _fetch(self, columns: _Columns, chunk: Expr | None, position: Expr) -> None:
+        """Asks for this position's share of the weights that are transformed next, which come from far away."""
+        plan = self.plan
+        if plan.stored or not self.isa.fetches or plan.weight_bytes < FETCHED_BYTES:
+            return
+        size = plan.chunk_groups * 9 * columns.vectors * self.isa.lanes * self.product.group
+        lines = math.ceil(size / (CACHE_LINE * self.transform.positions))
+        following = size if chunk is None else (chunk + 1) * size
+        first = tir.bind(columns.weights + following + position * (lines * CACHE_LINE))
+        for line in range(lines):
+            tir.fetch(self.buffers["w"], first + line * CACHE_LINE)
 
     @property
     def _chunk_channels(self) -> int:

@@ -21,6 +21,7 @@ MAX_TILES = 49
 CHUNK_BYTES = 160 * 1024  # of weights that are transformed while running
 BAND_TILES = 24  # of a band: its products should stay close to the core
 _ABOUT_AS_FAST = 1.03
+FETCHED_BYTES = 128 * 1024  # of weights as they lie: so many are asked for ahead
 _LINE = 32  # s16 elements of padding between positions, against cache lines of equal address
 
 
@@ -82,6 +83,11 @@ class WinogradPlan:
     @property
     def chunks(self) -> int:
         return math.ceil(math.ceil(self.channels / self.product.group) / self.chunk_groups)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Weights as they lie, nine bytes each."""
+        return 9 * self.out_channels * self.channels
 
     @property
     def padded_tiles(self) -> int:
