@@ -38,7 +38,7 @@ class Isa:
         finishes_words: sums of 16 bits can go through an epilogue of 16-bit lanes (kernels/epilogue/words.py).
         fraction_place: lowest bit of the Q15 numbers that `product_q15` takes and gives in 32-bit lanes; the bits
             below are zero.
-        fetches: weights may be asked for before they are read (`tir.fetch`).
+        fetches: weights are asked for before they are read (`tir.fetch`), where that pays.
     """
 
     lanes: ClassVar[int]

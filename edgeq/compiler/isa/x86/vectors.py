@@ -243,6 +243,7 @@ class Avx512(X86):
     """512-bit registers."""
 
     lanes = 16
+    fetches = False  # vpdpbusd takes a line a cycle: what is asked for ahead only comes in its way
 
     def saturate16(self, group: Sequence[Expr], natural: bool) -> Expr:
         if len(group) == 1:
