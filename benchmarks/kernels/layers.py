@@ -57,14 +57,6 @@ def conv_call(
     x = Image.dense(1, *layer.padded, layer.c)
     y = Image.dense(1, layer.h, layer.w, layer.n)
     w = layer.weights(bits)
-    epilogue = Epilogue("narrow", "u8", 128, 128, 255, 6)
-    spec: ConvSpec | DepthwiseSpec
-    if layer.depthwise:
-        spec = DepthwiseSpec(x, y, "u8", layer.k, layer.k, epilogue, x_zero_point=128)
-        spec = replace(spec, stride_h=layer.stride, stride_w=layer.stride).fitted(target, w)
-    else:
-        spec = ConvSpec(x, y, "u8", layer.k, layer.k, epilogue, layer.stride, layer.stride, x_zero_point=128)
-        spec = spec.fitted(target, w, storage)
     rng = np.random.default_rng(1)
     constants = {
         "w": w,
@@ -72,6 +64,14 @@ def conv_call(
         "multiplier": rng.integers(2**14, 2**15, layer.n).astype(np.int32),
         "shift": np.full(layer.n, 6, np.int32),
     }
+    epilogue = Epilogue("narrow", "u8", 128, 128, 255, 6)
+    spec: ConvSpec | DepthwiseSpec
+    if layer.depthwise:
+        spec = DepthwiseSpec(x, y, "u8", layer.k, layer.k, epilogue, x_zero_point=128)
+        spec = replace(spec, stride_h=layer.stride, stride_w=layer.stride).fitted(target, constants)
+    else:
+        spec = ConvSpec(x, y, "u8", layer.k, layer.k, epilogue, layer.stride, layer.stride, x_zero_point=128)
+        spec = spec.fitted(target, w, storage)
     arrays = {"x": rng.integers(0, 256, x.elements).astype(np.uint8)} | spec.pack(target, constants)
     arrays["y"] = np.zeros(y.elements + SLACK_BYTES, np.uint8)
     call, empty, _ = kernel_calls(spec, target, arrays)
