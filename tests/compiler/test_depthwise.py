@@ -152,14 +152,17 @@ def test_plans_take_the_short_cuts() -> None:
     assert not plan_of(depthwise((8, 16), 8, strides=(2, 2)), "x86-vnni").geometry.flat
     turned = plan_of(depthwise((1, 16), 32, kernel=(1, 9)), "arm-neon")
     assert (turned.geometry.kh, turned.geometry.kw, turned.geometry.rows) == (9, 1, 16)
-    assert plan_of(depthwise((14, 14), 64), "x86-avx2").tile_rows == 2
+    sliding = plan_of(depthwise((14, 14), 64), "x86-avx2")
+    assert (sliding.tile, sliding.sliding) == ((2, 14), True)
+    assert not plan_of(depthwise((14, 14), 64, lut=True), "x86-avx2").sliding  # a table takes many outputs at once
+    assert not plan_of(depthwise((14, 14), 64), "arm-neon").sliding
     assert not plan_of(depthwise((3, 3), 64, kernel=(25, 25)), "x86-vnni").unrolled
 
 
 def test_kernel_names_say_what_they_are() -> None:
     layer = depthwise((14, 14), 64)
     target = load_target("x86-vnni")
-    assert layer.spec(target).symbol(target).startswith("depthwise_u8s8_3x3_2x2x64__avx512vnni_")
+    assert layer.spec(target).symbol(target).startswith("depthwise_u8s8_3x3_1x14x64__avx512vnni_")
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
