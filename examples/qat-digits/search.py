@@ -50,10 +50,15 @@ def after_training(name: str, net: nn.Module, digits: Digits, out: Path) -> list
     np.savez(out / "calib.npz", x=digits.images[:256].numpy())
     np.savez(out / "eval.npz", x=digits.held_out.numpy(), y=digits.answers.numpy())
     problem = load_problem(out / f"{name}.onnx", out / "calib.npz", "x86-avx2", evaluation=out / "eval.npz")
-    found = find_policy(problem, Limits(drop=100), objective="bitops", narrowest_edge=2)
+    found = find_policy(problem, Limits(drop=100), objective="bitops", kinds=("weights",), narrowest_edge=2)
     wide = found.uniform.predicted["bitops"]
     return [
-        Point("after", each.predicted["bitops"] / wide, each.accuracy, {n: str(f.bits) for n, f in each.forms.items()})
+        Point(
+            "after",
+            each.predicted["bitops"] / wide,
+            each.accuracy,
+            {n: str(f.change.weight_bits) for n, f in each.forms.items()},
+        )
         for each in found.seen
     ]
 
