@@ -48,7 +48,7 @@ class Point:
     @property
     def layer_ceiling(self) -> float | None:
         """The ceiling in multiply-accumulates of the layer a second: above the mix's where Winograd saves some."""
-        return self.ceiling * self.macs / self.multiplications if self.ceiling and self.multiplications else None
+        return self.ceiling * (self.macs / self.multiplications) if self.ceiling and self.multiplications else None
 
     @property
     def gap(self) -> float:
