@@ -23,7 +23,7 @@ import numpy as np
 
 from edgeq import runtime
 from edgeq.compiler import KernelBuilder
-from edgeq.search.costs.cost import Costs, measure
+from edgeq.search.costs.cost import Costs
 from edgeq.search.harm import sensitivities
 from edgeq.search.limits import Limits
 from edgeq.search.places import DEFAULT_KINDS, parse_kinds
@@ -100,10 +100,13 @@ def against_uniform(given: argparse.Namespace) -> None:
     judge = load_problem(given.model, given.data, given.target, evaluation=given.eval, samples=given.samples).judge
     problem = load_problem(given.model, given.data, given.target, metric="divergence")
     widths, store = tuple(map(int, given.widths.split(","))), Store()
-    space, kinds = find_space(problem.prepared.plan, widths, 2), parse_kinds(given.space.split(","))
+    kinds = parse_kinds(given.space.split(","))
+    wanted = find_space(problem.prepared.plan, widths, 2, kinds)
     print(f"{problem.source} on {problem.target.name}, float {judge.reference:.4f}", flush=True)
     with KernelBuilder() as builder, tempfile.TemporaryDirectory() as folder:
-        costs = measure(problem, space, store, builder)
+        # The same survey as the search's own: times are measured once, so that its limit can be kept.
+        known = survey(problem, wanted, store, builder, lambda costs: ["latency", "weights"])
+        space, costs = known.space, known.costs
         for resource, packed in (("weights", True), ("latency", False)):
             uniform = space.uniform(given.bits, packed)
             limits = Limits(**{resource: costs.total(resource, uniform)})
