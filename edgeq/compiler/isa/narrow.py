@@ -20,9 +20,9 @@ from edgeq.compiler.isa.base import Expr, IntArray, lanes_of
 from edgeq.compiler.isa.lazy import tir
 
 LIMITS = -(2**15), 2**15 - 1
-# Groups of a window that are tried, longest first: beyond 32 the widening costs less than a loop's counter.
+# Groups of a window that are tried, longest first.
 LONGEST = 64  # groups of a run that may be one window
-DEPTHS = (32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
+DEPTHS = (48, 40, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 
 
 def safe_depth(lanes: IntArray, low: int, high: int, depths: Sequence[int]) -> int:

@@ -175,6 +175,11 @@ class Product:
         """The same product reading weights that are s16 already; only where `words`."""
         return self
 
+    @property
+    def x_offset(self) -> int:
+        """What its sums have taken off every activation; the bias has to give it back."""
+        return 0
+
     def fits(self, rows: int, vectors: int) -> bool:
         """Whether a tile stays in registers."""
         return rows * vectors + vectors + self.overhead <= self.registers

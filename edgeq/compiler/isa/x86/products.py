@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from edgeq.compiler.isa import byte_dot, narrow
 from edgeq.compiler.isa.base import Expr, IntArray
 from edgeq.compiler.isa.lazy import tir
@@ -14,6 +16,7 @@ from edgeq.compiler.isa.products import UNROLLED_GROUPS, Product, Run
 _SHORT = 6  # groups of a window during which accumulators keep their registers
 _SPILLS = 4
 _WRITTEN_OUT = 8  # groups of a window without a loop of its own
+_CENTRE = 128  # what long windows take off their activations
 _CHAIN = 4.0  # cycles from one accumulation to the next in the same register
 
 
@@ -97,13 +100,19 @@ class BytePairs(Product):
 
     Instructions for 32 products: depth 1 has pmaddubsw, pmaddwd, paddd; depth d one pmaddubsw, (d − 1)/d paddw and 2/d.
 
+    Additions of 16 bits wrap, so what counts is that the finished sum fits. A long window of constant weights starts
+    from −128 · Σ w, a register in front of its weights: it ends as Σ (x − 128)·w, which fits while Σ |w| <= 255,
+    where Σ x·w wants the positive and the negative weights to stay below 128 each. The bias gives the rest back.
+
     Attributes:
         pace: time of one instruction in units of the target's other products.
         dot: the processor's instructions.
+        centred: windows start from such registers.
     """
 
     pace: float = 0.46
     dot: byte_dot.ByteDot = byte_dot.X86
+    centred: bool = False
 
     @property
     def bounded(self) -> bool:
@@ -117,8 +126,34 @@ class BytePairs(Product):
         # Code of a window of four keeps more in registers than there are: three run faster (ceiling.py, 6 bits).
         return tuple(d for d in super().depths(groups) if d != _SPILLS or groups == d or self.bits < 8)
 
+    def planned(self, depth: int, steps: tuple[int, ...]) -> BytePairs | None:
+        return replace(self, depth=depth, centred=depth > _WRITTEN_OUT) if depth else None
+
     def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
-        return narrow.safe_depth(weights.reshape(*weights.shape[:-1], 2, 2), 0, 255, depths)
+        lanes = weights.reshape(*weights.shape[:-1], 2, 2)
+        long, short = ([d for d in depths if (d > _WRITTEN_OUT) is centred] for centred in (True, False))
+        return narrow.safe_depth(lanes, -_CENTRE, 255 - _CENTRE, long) or narrow.safe_depth(lanes, 0, 255, short)
+
+    @property
+    def x_offset(self) -> int:
+        return _CENTRE if self.centred else 0
+
+    def run_bytes(self, groups: int, vectors: int) -> int:
+        starts = -(-groups // self.depth) if self.centred else 0
+        return super().run_bytes(groups, vectors) + starts * vectors * self.lanes * self.group
+
+    def pack(self, weights: IntArray) -> IntArray:
+        packed = super().pack(weights)
+        if not self.centred:
+            return packed
+        chunks = self.depth // self.per_byte
+        parts = []
+        for window in range(-(-len(weights) // self.depth)):
+            own = weights[window * self.depth : (window + 1) * self.depth].astype(np.int64)
+            starts = -_CENTRE * own.reshape(*own.shape[:-1], 2, 2).sum((0, -1))
+            parts += [starts.astype(np.int16).view(np.int8).reshape(1, -1)]
+            parts += [packed[window * chunks : (window + 1) * chunks].reshape(-1, parts[0].size)]
+        return np.concatenate(parts)
 
     def depth_of_mass(self, mass: Callable[[int], int], largest: int, depths: Sequence[int]) -> int:
         if self.x_dtype != "u8":
@@ -144,7 +179,6 @@ class BytePairs(Product):
 
     def accumulate(self, run: Run) -> None:
         # A window shorter than the run is whole chunks of groups that share bytes.
-        per = self.per_byte
         depth = self.depth
         if depth >= run.groups:
             self._window(run, 0, run.groups)
@@ -155,15 +189,17 @@ class BytePairs(Product):
         else:
             # Written out, the windows' sums would be alive together and some of them spilled inside the loops.
             with tir.T.serial(0, windows + run.zero) as window:
-                self._window(run, window * (depth // per), depth)
+                self._window(run, window, depth)
         if rest:
-            self._window(run, windows * (depth // per), rest)
+            self._window(run, windows, rest)
 
-    def _window(self, run: Run, chunk: Any, groups: int) -> None:
-        """Sums `groups` groups from a chunk on in 16 bits and adds them to the accumulators."""
+    def _window(self, run: Run, window: Any, groups: int) -> None:
+        """Sums `groups` groups in 16 bits and adds them to the accumulators."""
         per, places = self.per_byte, run.rows * run.vectors
         chunks, rest = divmod(groups, per)
-        if groups <= _WRITTEN_OUT:
+        chunk = window * (self.depth // per)  # of x; of weights there is one more in front of each window
+        before = window + 1 if self.centred else 0
+        if groups <= _WRITTEN_OUT and not self.centred:
             sums: list[Expr | None] = [None] * places
             for number in range(chunks + (rest > 0)):
                 count = per if number < chunks else rest
@@ -172,12 +208,16 @@ class BytePairs(Product):
             self._widen(run, sums)
             return
         memory = tir.alloc(places, f"int16x{2 * self.lanes}")
+        starts = [tir.broadcast(tir.const(0, "int16"), 2 * self.lanes)] * run.vectors
+        if self.centred:
+            ahead = [self.weights_at(run, chunk + window, v) for v in range(run.vectors)]
+            starts = [tir.bind(tir.reinterpret(f"int16x{2 * self.lanes}", start)) for start in ahead]
         for place in range(places):
-            tir.store(memory, place, tir.broadcast(tir.const(0, "int16"), 2 * self.lanes))
+            tir.store(memory, place, starts[place % run.vectors])
 
         def some(number: Any, count: int) -> None:
             sums: list[Expr | None] = [tir.load(memory, place) for place in range(places)]
-            for part, weights in enumerate(self._weights(run, number, count)):
+            for part, weights in enumerate(self._weights(run, number + before, count)):
                 self._step(run, number * per + part, weights, sums)
             for place, value in enumerate(sums):
                 tir.store(memory, place, value)

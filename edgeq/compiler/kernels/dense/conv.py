@@ -208,6 +208,7 @@ class ConvSpec(WindowedSpec):
         offset = self.x_zero_point
         if product.flips:
             offset += _STORED_BIAS if self.x_dtype == "s8" else -_STORED_BIAS
+        offset -= product.x_offset
         start = bias - offset * taps.sum(1)
         optional = [constants.get(name) for name in ("multiplier", "shift")]
         spread = [None if v is None else np.broadcast_to(np.asarray(v).reshape(-1), (self.y.c,)) for v in optional]
