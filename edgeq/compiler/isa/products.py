@@ -175,6 +175,11 @@ class Product:
         """The same product reading weights that are s16 already; only where `words`."""
         return self
 
+    def centred_form(self: _Self) -> _Self | None:
+        """The same product whose windows of constant weights sum centred activations, which can be longer; None: it has
+        none."""
+        return None
+
     @property
     def x_offset(self) -> int:
         """What its sums have taken off every activation; the bias has to give it back."""

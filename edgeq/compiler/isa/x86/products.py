@@ -126,13 +126,14 @@ class BytePairs(Product):
         # Code of a window of four keeps more in registers than there are: three run faster (ceiling.py, 6 bits).
         return tuple(d for d in super().depths(groups) if d != _SPILLS or groups == d or self.bits < 8)
 
-    def planned(self, depth: int, steps: tuple[int, ...]) -> BytePairs | None:
-        return replace(self, depth=depth, centred=depth > _WRITTEN_OUT) if depth else None
+    def centred_form(self) -> BytePairs:
+        return replace(self, centred=True)
 
     def safe_depth(self, weights: IntArray, depths: Sequence[int]) -> int:
         lanes = weights.reshape(*weights.shape[:-1], 2, 2)
-        long, short = ([d for d in depths if (d > _WRITTEN_OUT) is centred] for centred in (True, False))
-        return narrow.safe_depth(lanes, -_CENTRE, 255 - _CENTRE, long) or narrow.safe_depth(lanes, 0, 255, short)
+        if not self.centred:
+            return narrow.safe_depth(lanes, 0, 255, depths)
+        return narrow.safe_depth(lanes, -_CENTRE, 255 - _CENTRE, [depth for depth in depths if depth > _WRITTEN_OUT])
 
     @property
     def x_offset(self) -> int:

@@ -45,8 +45,9 @@ class ConvSpec(WindowedSpec):
         x_zero_point: in stored units.
         lowest_weight: least weight that may come: -127, or -128, which some products can't multiply exactly.
         depth: groups of K whose products the weights keep inside 16 bits (isa/narrow.py); 0: not known, or not one.
+        centred: these are sums of centred activations (`Product.centred_form`).
         steps: how weights are arranged (isa/x86/pairing.py); (): they aren't.
-        bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these four from a layer's weights.
+        bits: of a stored weight: 8, 4, 2 or 1. `fitted` sets these five from a layer's weights.
         choice: product and register tile, one of `choices`; None: the cheapest by estimate.
     """
 
@@ -55,6 +56,7 @@ class ConvSpec(WindowedSpec):
     x_zero_point: int = 0
     lowest_weight: int = SYMMETRIC_LOWEST
     depth: int = 0
+    centred: bool = False
     steps: tuple[int, ...] = ()
     bits: int = 8
     choice: Choice | None = None
@@ -164,8 +166,7 @@ class ConvSpec(WindowedSpec):
 
     def maps_blocks(self, target: Target) -> bool:
         """Whether the table is applied to stored blocks of channels, not to a tile's bytes on their way."""
-        plan = self.plan(target)
-        return self.epilogue.lut and self.epilogue.residual is None and plan.groups == plan.tiling.column_splits == 1
+        return _maps_blocks(self, self.plan(target), target)
 
     def stored_bits(self, target: Target) -> int:
         return self.bits
@@ -244,5 +245,18 @@ class ConvSpec(WindowedSpec):
 @lru_cache(maxsize=4096)
 def _plan(spec: ConvSpec, target: Target) -> Plan:
     residual = spec.epilogue.residual.image if spec.epilogue.residual else None
-    products, mapped = spec.products(target), spec.epilogue.lut and residual is None
-    return make_plan(spec.x, spec.y, residual, spec.window, spec.groups, products, spec.choice, keeps_channels=mapped)
+    given = (spec.x, spec.y, residual, spec.window, spec.groups, spec.products(target), spec.choice)
+    plan = make_plan(*given)
+    if spec.epilogue.lut and residual is None and not _maps_blocks(spec, plan, target):
+        return make_plan(*given, keeps_channels=True)
+    return plan
+
+
+def _maps_blocks(spec: ConvSpec, plan: Plan, target: Target) -> bool:
+    """Where tasks share out a block's channels, each must have whole registers of bytes, and all the same number."""
+    if not spec.epilogue.lut or spec.epilogue.residual is not None or plan.groups > 1:
+        return False
+    splits, step = plan.tiling.column_splits, plan.tiling.vectors * isa_of(target).lanes
+    blocks = plan.out_channels // step
+    share = blocks // splits * step
+    return splits == 1 or (share * splits == plan.out_channels and share % target.vector_bytes == 0)

@@ -186,11 +186,12 @@ class _ConvEmitter:
         if self.spec.maps_blocks(self.target):
             # As many blocks at a time as fill whole registers of bytes: what was just stored goes through the table.
             many = math.lcm(step, self.target.vector_bytes) // step
-            many *= max(1, min(_MAPPED // (many * step), full // many))
+            times = max(1, min(_MAPPED // (many * step), share // many))
+            many *= next(t for t in range(times, 0, -1) if splits == 1 or share % (many * t) == 0)
             mapped = full // many * many
             if mapped:
-                with _loop(full // many) as chunk:
-                    begin = tir.bind(chunk * many)
+                with _loop((full if splits == 1 else share) // many) as chunk:
+                    begin = tir.bind(first + chunk * many)
                     with _loop(many) as block:
                         one(begin + block, vectors, step)
                     self._map(place.further(begin * step).bind(), many * step, height, width)

@@ -33,6 +33,8 @@ def products_for(spec: ConvSpec, target: Target) -> list[Product]:
         return [target.inner.WHOLE]
     found = [p for p in target.inner.PRODUCTS[spec.x_dtype] if p.lowest_weight <= spec.lowest_weight]
     found = [q for p in found if (q := p.planned(spec.depth, spec.steps)) is not None]
+    if spec.centred:
+        found = [p.centred_form() or p for p in found]
     if not found:
         raise CompileError(
             f"no product of {spec.x_dtype} activations is exact for weights of {spec.lowest_weight}",
@@ -59,13 +61,13 @@ def fit(spec: ConvSpec, target: Target, w: IntArray, storage: Storage = "auto") 
         storage: `fast`: a byte each; `small`: as few bits as the target can expand; `auto`: small where that is free.
     """
     lowest = min(int(w.min(initial=0)), SYMMETRIC_LOWEST)
-    spec = replace(spec, lowest_weight=lowest, depth=0, steps=(), bits=8)
+    spec = replace(spec, lowest_weight=lowest, depth=0, centred=False, steps=(), bits=8)
     bits = 8 if storage == "fast" else _stored_bits(spec, target, w)
     for product in target.inner.PRODUCTS[spec.x_dtype]:
         if product.bounded and product.lowest_weight <= lowest:
             runs = runs_of(spec.x, spec.window, spec.groups, product)
             if product.packings:
-                spec = replace(spec, depth=_depth(product.with_bits(bits), runs, w))
+                spec = _deepened(spec, product.with_bits(bits), runs, w)
             elif spec.groups == 1 and spec.y.n * spec.y.h * spec.y.w > 1 and spec.depth < DEEP and bits == 8:
                 spec = replace(spec, steps=product.steps_for(arranged(w, runs, product.group)))
     if bits == 8:
@@ -74,9 +76,12 @@ def fit(spec: ConvSpec, target: Target, w: IntArray, storage: Storage = "auto") 
     return small if storage == "small" or _small_is_cheap(small) else spec
 
 
-def _depth(product: Product, runs: Runs, w: IntArray) -> int:
-    """The longest window these weights allow."""
-    return product.safe_depth(arranged(w, runs, product.group), product.depths(runs.groups))
+def _deepened(spec: ConvSpec, product: Product, runs: Runs, w: IntArray) -> ConvSpec:
+    """The spec with the longest window these weights allow; centred where only that makes it so long."""
+    weights, depths = arranged(w, runs, product.group), product.depths(runs.groups)
+    depth, centred = product.safe_depth(weights, depths), product.centred_form()
+    longer = centred.safe_depth(weights, [d for d in depths if d > depth]) if centred else 0
+    return replace(spec, depth=longer or depth, centred=longer > 0)
 
 
 def _stored_bits(spec: ConvSpec, target: Target, w: IntArray) -> int:
