@@ -113,7 +113,7 @@ def test_many_random_layers(target: str, spec: ConvSpec, bits: int, storage: Sto
     check_width(spec, target, bits, storage, seed=5)
 
 
-@pytest.mark.parametrize(("bits", "depth"), [(8, 0), (7, 1), (6, 2), (5, 3), (4, 8), (3, 16), (2, 32)])
+@pytest.mark.parametrize(("bits", "depth"), [(8, 0), (7, 1), (6, 2), (5, 3), (4, 12), (3, 24), (2, 44)])
 def test_depth_of_the_worst_weights_of_a_width(bits: int, depth: int) -> None:
     spec = conv("x86-avx2", (1, 2, 2, 1024), 16)
     least = -64 if bits == 7 else -(2 ** (bits - 1))
@@ -125,10 +125,27 @@ def test_depth_comes_from_the_real_weights() -> None:
     spec, target = conv("x86-avx2", (1, 2, 2, 1024), 16), load_target("x86-avx2")
     w = np.zeros((16, 1024, 1, 1), np.int8)
     w[:, ::64] = 127
-    assert spec.fitted(target, w).depth == 16  # groups of 4: the next one is in the next window
-    w[3, 64:66, 0, 0] = 64, 65
+    fitted = spec.fitted(target, w)
+    assert (fitted.depth, fitted.centred) == (32, True)  # groups of 4: the second next one is in the next window
+    check(fitted, "x86-avx2", weights=w)
+    w[3, 64:66, 0, 0] = 64, 65  # a pair that saturates
     assert spec.fitted(target, w).depth == 0
     check(spec.fitted(target, w), "x86-avx2", weights=w)
+
+
+@pytest.mark.parametrize("target", NATIVE)
+@pytest.mark.parametrize("storage", ["fast", "small"])
+@pytest.mark.parametrize("zero_point", [0, 128, 255])
+def test_centred_windows_hold_up_to_their_bound(target: str, storage: Storage, zero_point: int) -> None:
+    """Columns of one sign whose magnitudes add up to 245 in a window; the first pixel is all 255, the last all 0."""
+    spec = conv(target, (1, 3, 3, 4 * 70), 24, zero_point=zero_point)
+    w = np.zeros((24, 280, 1, 1), np.int8)
+    w[:, : 4 * 36 : 2] = 7
+    w[1], w[2, ::4], w[3] = -w[1], -w[2, ::4], -w[3] * (np.arange(280)[:, None, None] % 8 < 4)
+    fitted = spec.fitted(load_target(target), w, storage)
+    if target == "x86-avx2":
+        assert fitted.centred
+    check(fitted, target, weights=w)
 
 
 def _largest_sum(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:

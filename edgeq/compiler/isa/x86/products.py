@@ -102,7 +102,8 @@ class BytePairs(Product):
 
     Additions of 16 bits wrap, so what counts is that the finished sum fits. A long window of constant weights starts
     from −128 · Σ w, a register in front of its weights: it ends as Σ (x − 128)·w, which fits while Σ |w| <= 255,
-    where Σ x·w wants the positive and the negative weights to stay below 128 each. The bias gives the rest back.
+    where Σ x·w wants the positive and the negative weights to stay below 128 each. Single pairs have to be safe as they
+    are: they saturate. The bias gives the rest back.
 
     Attributes:
         pace: time of one instruction in units of the target's other products.
@@ -133,6 +134,8 @@ class BytePairs(Product):
         lanes = weights.reshape(*weights.shape[:-1], 2, 2)
         if not self.centred:
             return narrow.safe_depth(lanes, 0, 255, depths)
+        if not narrow.safe_depth(lanes, 0, 255, (1,)):  # a pair that saturates doesn't come back
+            return 0
         return narrow.safe_depth(lanes, -_CENTRE, 255 - _CENTRE, [depth for depth in depths if depth > _WRITTEN_OUT])
 
     @property
@@ -147,7 +150,7 @@ class BytePairs(Product):
         packed = super().pack(weights)
         if not self.centred:
             return packed
-        chunks = self.depth // self.per_byte
+        chunks = -(-self.depth // self.per_byte)  # a single window may end inside a byte
         parts = []
         for window in range(-(-len(weights) // self.depth)):
             own = weights[window * self.depth : (window + 1) * self.depth].astype(np.int64)
