@@ -51,6 +51,6 @@ def test_agrees_with_running_the_network(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown measure"):
         sensitivities(problem, space, store, measure="guess")
     feeds = list(problem.prepared.data.feeds(4))
-    name = space.layers[0].name
+    name = space.weighted[0].name
     again = second_order(problem.prepared.plan, feeds, (4,), layers=[name], rounding=problem.rounder)
     assert again == second_order(problem.prepared.plan, feeds, (4,), layers=[name], rounding=problem.rounder)
