@@ -95,7 +95,7 @@ class Policy(BaseModel):
         """Choices of the entries that name a layer, without the defaults."""
         result = LayerPolicy()
         for pattern, choices in self.layers.items():
-            if any(_matches(pattern, name) for name in names):
+            if pattern in names or (_is_glob(pattern) and any(_matches(pattern, name) for name in names)):
                 result = choices.over(result)
         return result
 
@@ -153,6 +153,11 @@ class Policy(BaseModel):
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyError("the policy file can't be read", where=str(path), why=str(error)) from error
         return cls.parse(text, str(path))
+
+
+def _is_glob(pattern: str) -> bool:
+    # A searched policy has hundreds of names, asked for each tensor: most are told apart without matching anything.
+    return "*" in pattern or "?" in pattern or "[" in pattern
 
 
 def _matches(pattern: str, name: str) -> bool:
