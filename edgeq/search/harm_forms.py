@@ -30,7 +30,7 @@ KIND = "form"
 #: Most samples that outputs are compared on.
 SAMPLES = 64
 #: Divergence (nats) of several places together that isn't told apart, or that share of all places' where it is more.
-NEGLIGIBLE, SMALL_SHARE = 1e-4, 0.02
+NEGLIGIBLE, SMALL_SHARE = 1e-4, 0.05
 
 Outputs = list[NDArray[Any]]
 
