@@ -15,21 +15,36 @@ INDEX_TYPES = ("s32", "s64")
 
 
 @dataclass(frozen=True)
-class EmbeddingSpec(NestedSpec):
-    """`Embedding`; operands `table` (as the lowering stored it), `indices`, `y`.
+class LookupSpec(NestedSpec):
+    """Rows of a table by computed indices.
 
     Attributes:
         shape: of the indices; index_strides, y_strides: over them.
-        rows, width: of the table, dense; a row of y is contiguous.
-        dtype: of table and y as stored; index_dtype: s32 or s64.
+        rows, width: of the table; a row of y is contiguous.
     """
 
-    family: ClassVar[str] = "embedding"
     shape: tuple[int, ...]
     index_strides: tuple[int, ...]
     y_strides: tuple[int, ...]
     rows: int
     width: int
+
+    @property
+    def nest(self) -> Nest:
+        """The rows: indices, y, with a last dimension of 1."""
+        nest = Nest.of(self.shape, self.index_strides, self.y_strides)
+        return Nest((*nest.shape, 1), tuple((*s, 0) for s in nest.strides))
+
+
+@dataclass(frozen=True)
+class EmbeddingSpec(LookupSpec):
+    """`Embedding`; operands `table` (dense, as the lowering stored it), `indices`, `y`.
+
+    Attributes:
+        dtype: of table and y as stored; index_dtype: s32 or s64.
+    """
+
+    family: ClassVar[str] = "embedding"
     dtype: DType
     index_dtype: DType
 
@@ -40,12 +55,6 @@ class EmbeddingSpec(NestedSpec):
                 "an embedding has an impossible form",
                 why=f"{self.rows} rows of {self.width}, indices {self.index_dtype}",
             )
-
-    @property
-    def nest(self) -> Nest:
-        """The rows: indices, y, with a last dimension of 1."""
-        nest = Nest.of(self.shape, self.index_strides, self.y_strides)
-        return Nest((*nest.shape, 1), tuple((*s, 0) for s in nest.strides))
 
     @property
     def element_work(self) -> int:

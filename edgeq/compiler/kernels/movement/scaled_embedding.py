@@ -14,9 +14,7 @@ import numpy as np
 from edgeq.compiler.isa import narrow
 from edgeq.compiler.kernels.base import DTYPE_BYTES, DType, Operand
 from edgeq.compiler.kernels.elementwise.binary import check_output
-from edgeq.compiler.kernels.movement.embedding import INDEX_TYPES
-from edgeq.compiler.kernels.nest import Nest
-from edgeq.compiler.kernels.nested import NestedSpec
+from edgeq.compiler.kernels.movement.embedding import INDEX_TYPES, LookupSpec
 from edgeq.compiler.target import Target
 from edgeq.errors import CompileError
 from edgeq.integer.ops.scaled_embedding import SHIFT_MAX
@@ -26,23 +24,16 @@ BITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class ScaledEmbeddingSpec(NestedSpec):
+class ScaledEmbeddingSpec(LookupSpec):
     """`ScaledEmbedding`; operands `table`, `multiplier`, `indices`, `y`.
 
     Attributes:
-        shape: of the indices; index_strides, y_strides: over them.
-        rows, width: of the table; a row of y is contiguous.
         bits: of a stored number.
         index_dtype: s32 or s64; dtype: s8, u8 or s16 as stored.
         shift: of the op; zero_point, low, high: in stored units.
     """
 
     family: ClassVar[str] = "scaled_embedding"
-    shape: tuple[int, ...]
-    index_strides: tuple[int, ...]
-    y_strides: tuple[int, ...]
-    rows: int
-    width: int
     bits: int
     index_dtype: DType
     dtype: DType
@@ -75,12 +66,6 @@ class ScaledEmbeddingSpec(NestedSpec):
     def row_bytes(self) -> int:
         """Bytes of a row of the table."""
         return self.blocks * LANES
-
-    @property
-    def nest(self) -> Nest:
-        """The rows: indices, y, with a last dimension of 1."""
-        nest = Nest.of(self.shape, self.index_strides, self.y_strides)
-        return Nest((*nest.shape, 1), tuple((*s, 0) for s in nest.strides))
 
     @property
     def element_work(self) -> int:
